@@ -1,0 +1,117 @@
+"""Training losses: callables (restored_BCHW, clear_BCHW) -> scalar, always computed in float32.
+
+Shapes: B batch, C channel, H height, W width, F frequency column of the half spectrum. Autocast is switched
+off inside, because half-precision Fourier transforms and squared differences of nearly equal images lose the
+signal they measure. Restored images are not clamped: a clamp would remove the gradient of every overshooting
+pixel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import kornia.metrics
+import torch
+from torch import Tensor
+
+from dehaze_bench.errors import UsageError
+
+
+@dataclass(frozen=True)
+class L1:
+    """Mean absolute difference: DehazeFormer, gUNet, EAMamba, MaIR, RSDformer and most others."""
+
+    def __call__(self, restored_BCHW: Tensor, clear_BCHW: Tensor) -> Tensor:
+        with torch.autocast(restored_BCHW.device.type, enabled=False):
+            return _difference(restored_BCHW, clear_BCHW).abs().mean()
+
+
+@dataclass(frozen=True)
+class MSE:
+    """Mean squared difference: AOD-Net, MSBDN."""
+
+    def __call__(self, restored_BCHW: Tensor, clear_BCHW: Tensor) -> Tensor:
+        with torch.autocast(restored_BCHW.device.type, enabled=False):
+            return _difference(restored_BCHW, clear_BCHW).square().mean()
+
+
+@dataclass(frozen=True)
+class Charbonnier:
+    """Mean of sqrt(d^2 + epsilon^2), a smooth L1 (Charbonnier et al., ICIP 1994): the MambaIR line."""
+
+    epsilon: float = 1e-3
+
+    def __post_init__(self) -> None:
+        if self.epsilon <= 0:
+            raise UsageError(
+                f"loss.epsilon={self.epsilon} must be above 0: use 1e-3, or loss=l1 for the limit."
+            )
+
+    def __call__(self, restored_BCHW: Tensor, clear_BCHW: Tensor) -> Tensor:
+        with torch.autocast(restored_BCHW.device.type, enabled=False):
+            squared_BCHW = _difference(restored_BCHW, clear_BCHW).square()
+            return (squared_BCHW + self.epsilon**2).sqrt().mean()
+
+
+@dataclass(frozen=True)
+class L1FFT:
+    """L1 plus `weight` times the mean absolute difference of the spectra, real and imaginary parts apart.
+
+    The spectrum term of SFNet, FSNet, IRNeXt, OKNet and ConvIR (weight 0.1): the mean runs over the full
+    unnormalised 2-D transform. Those networks add it at three output scales; here it acts on the one output.
+    """
+
+    weight: float = 0.1
+
+    def __call__(self, restored_BCHW: Tensor, clear_BCHW: Tensor) -> Tensor:
+        with torch.autocast(restored_BCHW.device.type, enabled=False):
+            difference_BCHW = _difference(restored_BCHW, clear_BCHW)
+            return difference_BCHW.abs().mean() + self.weight * spectrum_l1(difference_BCHW)
+
+
+@dataclass(frozen=True)
+class L1SSIM:
+    """L1 plus `weight` times (1 - SSIM), SSIM with an 11 x 11 Gaussian of sigma 1.5 and no padding.
+
+    Raises UsageError where a side is shorter than `window`.
+    """
+
+    weight: float = 0.2
+    window: int = 11
+
+    def __call__(self, restored_BCHW: Tensor, clear_BCHW: Tensor) -> Tensor:
+        with torch.autocast(restored_BCHW.device.type, enabled=False):
+            l1 = _difference(restored_BCHW, clear_BCHW).abs().mean()
+            if min(restored_BCHW.shape[-2:]) < self.window:
+                height, width = restored_BCHW.shape[-2:]
+                raise UsageError(
+                    f"loss=l1_ssim needs crops of at least {self.window} pixels per side, "
+                    f"these have {height} x {width}: raise train.crop or set loss=l1."
+                )
+            ssim_BCHW = kornia.metrics.ssim(
+                restored_BCHW.float(), clear_BCHW.float(), self.window, padding="valid"
+            )
+            return l1 + self.weight * (1.0 - ssim_BCHW.mean())
+
+
+def spectrum_l1(difference_BCHW: Tensor) -> Tensor:
+    """Return the mean absolute value of real and imaginary parts over the full spectrum of a real image.
+
+    By linearity the spectrum of the difference is the difference of the spectra, and a real image has a
+    conjugate symmetric spectrum: half of it is computed, and the columns that stand for two count twice.
+    """
+    width = difference_BCHW.shape[-1]
+    magnitude_BCHF2 = torch.view_as_real(torch.fft.rfft2(difference_BCHW.float())).abs()
+    alone = magnitude_BCHF2[..., 0, :].sum()
+    if width % 2 == 0:
+        alone = alone + magnitude_BCHF2[..., -1, :].sum()
+    return (2 * magnitude_BCHF2.sum() - alone) / (2 * difference_BCHW.numel())
+
+
+def _difference(restored_BCHW: Tensor, clear_BCHW: Tensor) -> Tensor:
+    if restored_BCHW.shape != clear_BCHW.shape:
+        raise UsageError(
+            f"The model returned {tuple(restored_BCHW.shape)} for clear images of {tuple(clear_BCHW.shape)}: "
+            f"a restorer keeps batch, channels and size."
+        )
+    return restored_BCHW.float() - clear_BCHW.float()

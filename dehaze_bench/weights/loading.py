@@ -1,0 +1,110 @@
+"""Load published weights into our models and keep our own: strict, safe, with a record of what was loaded."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from dehaze_bench.errors import UsageError, nearest
+from dehaze_bench.weights.files import hash_file, read_tensors
+from dehaze_bench.weights.keymaps import KEY_MAPS
+
+
+@dataclass(frozen=True)
+class LoadInfo:
+    """What was loaded: the sha256 of the file, how many tensors, and "safetensors" or "torch[/container]"."""
+
+    sha256: str
+    num_tensors: int
+    source_format: str
+
+
+def load_published(model_name: str, model: nn.Module, path: Path) -> LoadInfo:
+    """Load the published weights at `path` into `model` through the key map of `model_name`.
+
+    Raises UsageError for a model without a key map, a file that cannot be read safely, and any tensor that is
+    missing, left over or of another shape.
+    """
+    if model_name not in KEY_MAPS:
+        raise UsageError(
+            f"Published weights of model '{model_name}' are not known. {nearest(model_name, KEY_MAPS)}"
+        )
+    tensors, source_format = read_tensors(path)
+    load_strictly(model, KEY_MAPS[model_name](tensors), source=str(path))
+    return LoadInfo(hash_file(path), len(tensors), source_format)
+
+
+def load_strictly(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
+    """Copy `tensors` into `model`; nothing is changed unless names and shapes all agree.
+
+    Raises UsageError that names the first tensors at fault; `source` says in it where they came from.
+    """
+    ours = model.state_dict()
+    missing = [name for name in ours if name not in tensors]
+    left_over = [name for name in tensors if name not in ours]
+    reshaped = [
+        f"{name} is {tuple(tensors[name].shape)} instead of {tuple(tensor.shape)}"
+        for name, tensor in ours.items()
+        if name in tensors and tensors[name].shape != tensor.shape
+    ]
+    faults = [
+        f"{kind} {_shorten(names)}"
+        for kind, names in (("missing:", missing), ("not in the model:", left_over), ("shape:", reshaped))
+        if names
+    ]
+    if faults:
+        raise UsageError(
+            f"{source} does not fit {type(model).__name__}; {'; '.join(faults)}. "
+            f"Build the model at the size the weights were trained at, or give other weights."
+        )
+    model.load_state_dict(dict(tensors), strict=True)
+
+
+def save_own(model_state: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
+    """Write `model_state` to `path` as safetensors, atomically, with `metadata` in its header.
+
+    Metadata maps strings to strings; the config is stored as JSON under "config".
+
+    Tied tensors are written once per name: the format holds no references.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model_state.items()}
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    os.close(handle)
+    try:
+        save_file(tensors, temporary, metadata={"format": "pt", **metadata})
+        with open(temporary, "rb") as stream:
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def load_own(model: nn.Module, path: Path) -> dict[str, str]:
+    """Load a file written by `save_own` into `model` and return its metadata."""
+    metadata = read_metadata(path)
+    tensors, _ = read_tensors(path)
+    load_strictly(model, tensors, source=str(path))
+    return metadata
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """Return the metadata of a safetensors file without reading its tensors."""
+    if not path.is_file():
+        raise UsageError(f"There is no weights file at {path}: give the path of a .safetensors file.")
+    try:
+        with safe_open(path, framework="pt") as stream:
+            return dict(stream.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise UsageError(f"{path} is not a readable safetensors file ({error}): fetch it again.") from None
+
+
+def _shorten(names: list[str], limit: int = 4) -> str:
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
