@@ -1,0 +1,1 @@
+"""Results are files; tables are queries over them. Nothing here imports torch."""

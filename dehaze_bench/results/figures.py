@@ -1,0 +1,48 @@
+"""How a number is written: decimals per metric, SI prefixes for costs."""
+
+from __future__ import annotations
+
+import math
+
+_DECIMALS = {"psnr": 2, "ssim": 4, "ciede": 2, "lpips": 4}
+_TITLES = {"params": "Params", "macs": "MACs", "psnr": "PSNR", "ssim": "SSIM", "ciede2000": "CIEDE2000"}
+_PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+
+
+def title(column: str) -> str:
+    """The heading of a column: 'psnr' becomes 'PSNR', a name not known here stays as it is."""
+    return _TITLES.get(column, column)
+
+
+def decimals(column: str) -> int:
+    """Decimals shown for a metric column, by the start of its name; 3 for a metric not known here."""
+    return next((places for start, places in _DECIMALS.items() if column.startswith(start)), 3)
+
+
+def figure(column: str, value: float, printed: bool = False) -> str:
+    """Write `value` as its column wants it: 25.41, 0.9123, '1.28 M'.
+
+    A printed SSIM keeps three decimals unless it has more: most papers round to three.
+    """
+    if not math.isfinite(value):
+        return {math.inf: "∞", -math.inf: "-∞"}.get(value, "nan")
+    if column in ("params", "macs"):
+        return with_prefix(value)
+    places = decimals(column)
+    if printed and places > 3 and math.isclose(round(value, 3), value, abs_tol=1e-9):
+        places = 3
+    return f"{value:.{places}f}"
+
+
+def with_prefix(value: float) -> str:
+    """Three significant digits and an SI prefix: 78200 is '78.2 k', 1.23e9 is '1.23 G', 581 is '581'."""
+    for size, prefix in _PREFIXES:
+        if float(f"{abs(value):.3g}") >= size:
+            return f"{_three_digits(value / size)} {prefix}"
+    return _three_digits(value).rstrip("0").rstrip(".") if value % 1 else f"{value:.0f}"
+
+
+def _three_digits(value: float) -> str:
+    rounded = float(f"{value:.3g}")
+    places = 2 if abs(rounded) < 10 else 1 if abs(rounded) < 100 else 0
+    return f"{rounded:.{places}f}"
