@@ -1,0 +1,172 @@
+"""Restore photos and folders: read what cameras write, keep going past broken files, write PNG.
+
+Shapes: C channel, H height, W width.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor, nn
+
+from dehaze_bench.errors import UsageError
+from dehaze_bench.infer.pad import multiple_of, restore
+from dehaze_bench.infer.picture import Picture, read_picture, to_8bit, write_png
+from dehaze_bench.infer.tiling import check_tile, restore_tiled
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+
+
+@dataclass(frozen=True)
+class PhotoResult:
+    """What became of one photo: `target` is None where it failed and `error` says why.
+
+    `notes` says what of the photo is not in the result, for example an alpha channel.
+    """
+
+    source: Path
+    target: Path | None
+    error: str | None
+    notes: tuple[str, ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """All photos in order, and the files of the folder that are no photos (`ignored`)."""
+
+    results: tuple[PhotoResult, ...]
+    ignored: tuple[Path, ...]
+
+    @property
+    def done(self) -> list[PhotoResult]:
+        return [result for result in self.results if result.error is None]
+
+    @property
+    def failed(self) -> list[PhotoResult]:
+        return [result for result in self.results if result.error is not None]
+
+
+def restore_folder(
+    model: nn.Module,
+    source: Path,
+    out: Path,
+    tile: int | None = None,
+    overlap: int = 32,
+    *,
+    device: torch.device | str,
+    side_by_side: bool = False,
+    on_progress: Callable[[int, int, PhotoResult], None] | None = None,
+) -> Summary:
+    """Restore a photo or every photo of a folder into PNG files under `out`, and say what became of each.
+
+    A file keeps its stem; where two photos share one, both keep their whole name before ".png". For a single
+    photo `out` may be a path that ends in .png. `side_by_side` also writes hazy and restored next to each
+    other under `out`/side_by_side. `on_progress(done, total, result)` is called after each photo. A photo
+    that cannot be read, restored or written is reported in the summary and the rest goes on. Raises
+    UsageError for a missing path, a folder without photos, results that would overwrite their sources, and
+    an unusable tile.
+    """
+    photos, ignored = find_photos(source)
+    targets = name_targets(photos, source, out)
+    if tile is not None:
+        check_tile(tile, overlap, multiple_of(model))
+    results: list[PhotoResult] = []
+    for photo, target in zip(photos, targets, strict=True):
+        pair = target.parent / "side_by_side" / target.name if side_by_side else None
+        result = _restore_photo(model, photo, target, pair, tile, overlap, device)
+        results.append(result)
+        if on_progress is not None:
+            on_progress(len(results), len(photos), result)
+    return Summary(tuple(results), tuple(ignored))
+
+
+def find_photos(source: Path) -> tuple[list[Path], list[Path]]:
+    """Return (photos, other files) of a folder in order of name; hidden files are left out."""
+    if source.is_file():
+        if source.suffix.lower() not in SUFFIXES:
+            raise UsageError(f"{source} is not a photo by its name. Known endings: {' '.join(SUFFIXES)}.")
+        return [source], []
+    if not source.is_dir():
+        raise UsageError(f"There is no photo or folder at {source}: give the path of one.")
+    files = sorted(path for path in source.iterdir() if path.is_file() and not path.name.startswith("."))
+    photos = [path for path in files if path.suffix.lower() in SUFFIXES]
+    if not photos:
+        raise UsageError(f"Folder {source} holds no photo. Known endings: {' '.join(SUFFIXES)}.")
+    return photos, [path for path in files if path not in photos]
+
+
+def name_targets(photos: list[Path], source: Path, out: Path) -> list[Path]:
+    """Return one PNG path per photo; raises UsageError where two would collide or a source be overwritten."""
+    if source.is_file() and out.suffix.lower() == ".png" and not out.is_dir():
+        targets = [out]
+    elif out.is_file() or (source.is_file() and out.suffix.lower() in SUFFIXES):
+        raise UsageError(f"Results are PNG: {out} must be a folder, or end in .png for a single photo.")
+    else:
+        stems = Counter(photo.stem for photo in photos)
+        targets = [out / f"{photo.stem if stems[photo.stem] == 1 else photo.name}.png" for photo in photos]
+    twice = [name for name, count in Counter(target.name for target in targets).items() if count > 1]
+    if twice:
+        raise UsageError(f"Two photos of {source} would both become {twice[0]}: rename one of them.")
+    sources = {photo.resolve() for photo in photos}
+    for target in targets:
+        if target.resolve() in sources:
+            raise UsageError(f"{target} would overwrite its own source: give another folder for the results.")
+    return targets
+
+
+def _restore_photo(
+    model: nn.Module,
+    photo: Path,
+    target: Path,
+    pair: Path | None,
+    tile: int | None,
+    overlap: int,
+    device: torch.device | str,
+) -> PhotoResult:
+    start = time.perf_counter()
+    picture: Picture | None = None
+    error: str | None = None
+    try:
+        picture = read_picture(photo)
+        if tile is None:
+            restored_CHW = restore(model, picture.image_CHW, device=device)
+        else:
+            restored_CHW = restore_tiled(model, picture.image_CHW, tile, overlap, device=device)
+        _write(restored_CHW, picture, target, pair)
+    except UnidentifiedImageError:
+        error = "not a readable image"
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as reason:
+        error = f"cannot be read or written: {reason}"
+    except (RuntimeError, MemoryError) as reason:
+        # On a CPU torch has no class of its own for this.
+        if isinstance(reason, RuntimeError) and "memory" not in str(reason):
+            raise
+        error = f"out of memory on {device}: set tile={_smaller_tile(tile, multiple_of(model))}"
+    return PhotoResult(
+        source=photo,
+        target=target if error is None else None,
+        error=error,
+        notes=picture.notes if picture is not None else (),
+        seconds=time.perf_counter() - start,
+    )
+
+
+def _write(restored_CHW: Tensor, picture: Picture, target: Path, pair: Path | None) -> None:
+    if not torch.isfinite(restored_CHW).all():
+        raise ValueError("the network returned values that are not finite")
+    write_png(to_8bit(restored_CHW), target, picture.icc_profile)
+    if pair is not None:
+        both_CHW = torch.cat((picture.image_CHW, restored_CHW), dim=-1)
+        write_png(to_8bit(both_CHW), pair, picture.icc_profile)
+
+
+def _smaller_tile(tile: int | None, multiple: int) -> int:
+    wanted = 512 if tile is None else tile // 2
+    return max(wanted // multiple, 1) * multiple
