@@ -10,7 +10,8 @@ from dehaze_bench.results.cells import Row
 _CSS = """
 :root { color-scheme: light dark; --ink: #1c2128; --dim: #59636e; --paper: #ffffff; --line: #d5dae0;
   --tint: #f4f6f8; --best: #0a5f38; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e4e8ec; --dim: #9aa5b1; --paper: #14181d; --line: #333b44; --tint: #1c2229; --best: #6fd6a2; } }
+@media (prefers-color-scheme: dark) { :root { --ink: #e4e8ec; --dim: #9aa5b1; --paper: #14181d;
+  --line: #333b44; --tint: #1c2229; --best: #6fd6a2; } }
 body { margin: 2rem auto; max-width: 72rem; padding: 0 1rem; background: var(--paper); color: var(--ink);
   font: 15px/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.25rem; font-weight: 600; }
