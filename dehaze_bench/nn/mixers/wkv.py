@@ -1,0 +1,62 @@
+"""Bidirectional WKV attention with token shift (Vision-RWKV spatial mix, along a route).
+
+Duan et al., "Vision-RWKV", arXiv 2403.02308, equations 1-5. The published block shifts tokens on the plane
+(`nn.shift.q_shift`); a mixer knows only its sequence, so here the two neighbours on the route lend channels.
+
+Shape legend: B batch, L steps, C channels.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+from dehaze_bench.nn.mixers.mixer import Mixer
+from dehaze_bench.nn.shift import route_shift
+from dehaze_bench.ops.wkv import bi_wkv
+
+
+class BiWKV(Mixer):
+    """Receptance-gated linear attention whose weights decay with the distance along the route, both ways.
+
+    Decay and bonus start as in the published "fancy" initialisation for the first of `num_layers` layers; they
+    are divided by the number of tokens inside the operator and take no weight decay.
+    """
+
+    def __init__(self, dim: int, layer: int = 0, num_layers: int = 1) -> None:
+        super().__init__()
+        self.width = dim
+        depth = layer / max(1, num_layers - 1)
+        position = torch.arange(dim) / max(1, dim - 1)
+        zigzag = (torch.arange(dim) + 1) % 3 - 1
+        share = torch.arange(dim) / dim
+        self.spatial_decay = nn.Parameter(-5 + 8 * position ** (0.7 + 1.3 * depth))
+        self.spatial_first = nn.Parameter(math.log(0.3) + 0.5 * zigzag)
+        self.spatial_mix_k = nn.Parameter(share ** (1 - depth))
+        self.spatial_mix_v = nn.Parameter(share ** (1 - depth) + 0.3 * depth)
+        self.spatial_mix_r = nn.Parameter(share ** (0.5 * (1 - depth)))
+        self.key = nn.Linear(dim, dim, bias=False)
+        self.value = nn.Linear(dim, dim, bias=False)
+        self.receptance = nn.Linear(dim, dim, bias=False)
+        self.output = nn.Linear(dim, dim, bias=False)
+
+    def no_weight_decay(self) -> tuple[str, ...]:
+        """Names of parameters that weight decay would push away from their meaning."""
+        return ("spatial_decay", "spatial_first", "spatial_mix_k", "spatial_mix_v", "spatial_mix_r")
+
+    def enter(self, x_BLC: Tensor) -> tuple[Tensor, Tensor | None]:
+        return x_BLC, None
+
+    def mix(self, s_BLD: Tensor, order_L: Tensor | None = None) -> Tensor:
+        shifted_BLC = route_shift(s_BLD)
+        k_BLC = self.key(torch.lerp(shifted_BLC, s_BLD, self.spatial_mix_k))
+        v_BLC = self.value(torch.lerp(shifted_BLC, s_BLD, self.spatial_mix_v))
+        r_BLC = self.receptance(torch.lerp(shifted_BLC, s_BLD, self.spatial_mix_r))
+        y_BLC = bi_wkv(self.spatial_decay.float(), self.spatial_first.float(), k_BLC, v_BLC)
+        return torch.sigmoid(r_BLC) * y_BLC
+
+    def leave(self, y_BLD: Tensor, gate_BLD: Tensor | None) -> Tensor:
+        return self.output(y_BLD)
