@@ -1,0 +1,131 @@
+"""The controlled experiment: one U-shaped network in which only the token mixer and the scan differ.
+
+The skeleton follows the DehazeFormer line (Song et al., arXiv 2204.03883, section 3): five stages at three scales,
+selective-kernel fusion of the skips, and soft reconstruction J = K * I - B + I. It is taken because these parts
+carry no sequence model of their own and because most recent dehazers share them; what replaces its attention is
+the scanned layer with any mixer. Deviations: LayerNorm instead of RescaleNorm, a plain MLP, an optional patch
+stem, so that no other part of the block sees neighbours or the whole image.
+
+Shape legend: B batch, H and W grid of a stage, C channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from torch import Tensor
+
+from dehaze_bench.errors import UsageError
+from dehaze_bench.nn.mixers import Mixer
+from dehaze_bench.nn.scanned import ScannedLayer
+from dehaze_bench.scans import Scan
+from dehaze_bench.scans.planar import cross
+
+STAGE_RATIOS = (1, 2, 4, 2, 1)
+
+
+class UNet(nn.Module):
+    """U-shaped restorer of images (B, 3, H, W) in [0, 1]; the output is not clamped.
+
+    `mixer(dim)` makes a token mixer for `dim` channels. `scan=None` is the native one, `cross`. `width` is the
+    number of channels of the first stage; the others have 2, 4, 2, 1 times as many, rounded to even numbers, so
+    that a width with a fraction can meet a parameter budget. `depths` counts blocks per stage. `patch` is the side
+    of the square of pixels that becomes one token of the first stage. H and W must be multiples of `multiple`.
+    """
+
+    trainable = True
+
+    def __init__(
+        self,
+        mixer: Callable[[int], Mixer],
+        scan: Scan | None = None,
+        width: float = 24.0,
+        depths: Sequence[int] = (1, 1, 2, 1, 1),
+        patch: int = 2,
+        ffn_ratio: float = 2.0,
+    ) -> None:
+        super().__init__()
+        if len(depths) != len(STAGE_RATIOS) or min(depths) < 0:
+            raise UsageError(f"The U-Net has five stages: depths={list(depths)} must be five counts from 0 up")
+        if patch < 1 or width < 2:
+            raise UsageError(f"The U-Net needs patch >= 1 and width >= 2, not patch={patch}, width={width}")
+        scan = Scan("cross", cross, "sum") if scan is None else scan
+        dims = [max(2, 2 * round(width * ratio / 2)) for ratio in STAGE_RATIOS]
+        self.patch = patch
+        self.multiple = 4 * patch
+        self.embed = nn.Conv2d(3 * patch**2, dims[0], 3, padding=1, padding_mode="reflect")
+        self.stages = nn.ModuleList(
+            nn.Sequential(*(Block(dim, mixer, scan, ffn_ratio) for _ in range(depth)))
+            for dim, depth in zip(dims, depths, strict=True)
+        )
+        self.downs = nn.ModuleList(nn.Conv2d(dims[i], dims[i + 1], 2, stride=2) for i in (0, 1))
+        self.ups = nn.ModuleList(Up(dims[i], dims[i + 1]) for i in (2, 3))
+        self.fusions = nn.ModuleList(SelectiveKernelFusion(dims[i]) for i in (3, 4))
+        self.unembed = nn.Conv2d(dims[4], 4 * patch**2, 3, padding=1, padding_mode="reflect")
+
+    def forward(self, image_BCHW: Tensor) -> Tensor:
+        x = self.embed(F.pixel_unshuffle(2 * image_BCHW - 1, self.patch))
+        skips = []
+        for stage, down in zip(self.stages[:2], self.downs, strict=True):
+            x = run_stage(stage, x)
+            skips.append(x)
+            x = down(x)
+        x = run_stage(self.stages[2], x)
+        for stage, up, fusion in zip(self.stages[3:], self.ups, self.fusions, strict=True):
+            x = run_stage(stage, fusion(up(x), skips.pop()))
+        gain, offset = F.pixel_shuffle(self.unembed(x), self.patch).split([1, 3], dim=1)
+        return gain * image_BCHW - offset + image_BCHW
+
+
+class Block(nn.Module):
+    """Pre-norm residual block on (B, H, W, C): scanned mixer, then a two-layer MLP."""
+
+    def __init__(self, dim: int, mixer: Callable[[int], Mixer], scan: Scan, ffn_ratio: float) -> None:
+        super().__init__()
+        hidden = max(1, int(dim * ffn_ratio))
+        self.norm1 = nn.LayerNorm(dim)
+        self.mixer = ScannedLayer(mixer(dim), scan)
+        self.norm2 = nn.LayerNorm(dim)
+        self.ffn = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
+
+    def forward(self, x_BHWC: Tensor) -> Tensor:
+        x_BHWC = x_BHWC + self.mixer(self.norm1(x_BHWC))
+        return x_BHWC + self.ffn(self.norm2(x_BHWC))
+
+
+class Up(nn.Module):
+    """Twice the resolution by a pointwise convolution and a pixel shuffle."""
+
+    def __init__(self, dim: int, out: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(dim, 4 * out, 1)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        return F.pixel_shuffle(self.conv(x_BCHW), 2)
+
+
+class SelectiveKernelFusion(nn.Module):
+    """Weighted sum of decoder and skip, weights from the global mean of both (arXiv 2204.03883, figure 3)."""
+
+    def __init__(self, dim: int, reduction: int = 8) -> None:
+        super().__init__()
+        hidden = max(dim // reduction, 4)
+        self.skip = nn.Conv2d(dim, dim, 1)
+        self.weigh = nn.Sequential(
+            nn.Linear(dim, hidden, bias=False), nn.ReLU(), nn.Linear(hidden, 2 * dim, bias=False)
+        )
+
+    def forward(self, x_BCHW: Tensor, skip_BCHW: Tensor) -> Tensor:
+        skip_BCHW = self.skip(skip_BCHW)
+        mean_BC = (x_BCHW + skip_BCHW).mean(dim=(2, 3))
+        weight_B2C = torch.softmax(self.weigh(mean_BC).unflatten(1, (2, -1)), dim=1)
+        mine, other = weight_B2C[..., None, None].unbind(1)
+        return x_BCHW * mine + skip_BCHW * other
+
+
+def run_stage(stage: nn.Module, x_BCHW: Tensor) -> Tensor:
+    """Run the blocks of a stage on channels-last tokens."""
+    return stage(x_BCHW.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
