@@ -1,0 +1,233 @@
+"""Composition root: config to objects. The only caller of `hydra.utils.instantiate`; below it arguments are plain."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import re
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils.flop_counter import FlopCounterMode
+
+from dehaze_bench import config
+from dehaze_bench.errors import BenchError, UsageError, nearest
+from dehaze_bench.registry import list_choices
+from dehaze_bench.scans import Scan
+
+# Where multiply-adds are counted: the size of the literature's tables.
+MACS_SIZE = (256, 256)
+MATCH_TOLERANCE = 0.02
+_UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
+
+
+def check(cfg: DictConfig) -> None:
+    """Raise one named `UsageError` for a config that cannot run: keys, values, compatibility, a meta forward pass."""
+    config.check(cfg)
+    model_class = config.locate(str(cfg.model["_target_"]), "model")
+    if "_target_" in cfg.scan and "scan" not in inspect.signature(model_class).parameters:
+        scanning = [name for name in list_choices("model") if name == "unet"]
+        raise UsageError(
+            f"Model '{model_class.__name__}' takes no scan, but scan={cfg.scan.name} was asked for. Leave scan "
+            f"out, or choose a model that scans: {', '.join(scanning)}."
+        )
+    model = meta_model(cfg)
+    if not trainable(model):
+        return
+    size = cfg.train.crop
+    multiple = int(getattr(model, "multiple", 1))
+    if size % multiple:
+        low = size // multiple * multiple
+        raise UsageError(
+            f"train.crop={size} is not a multiple of {multiple}, which the model needs: use "
+            f"{low or multiple} or {low + multiple}."
+        )
+    try:
+        image = torch.empty(1, 3, size, size, device="meta")
+        out = model(image)
+    except BenchError:
+        raise
+    except (RuntimeError, ValueError, AssertionError) as error:
+        raise UsageError(f"The model does not accept a crop of {size} pixels: {error}") from error
+    if out.shape != image.shape:
+        raise UsageError(f"The model turns an image of shape {tuple(image.shape)} into {tuple(out.shape)}")
+
+
+def trainable(model: nn.Module) -> bool:
+    """Whether there is something to learn (a prior and the identity have nothing)."""
+    return bool(getattr(model, "trainable", True))
+
+
+def model(cfg: DictConfig) -> nn.Module:
+    """Return the network on the current default device, its width solved where `model.match` asks for it."""
+    return _model_maker(cfg)()
+
+
+def meta_model(cfg: DictConfig) -> nn.Module:
+    """Return the network without memory for its tensors: enough to count and to check shapes."""
+    make = _model_maker(cfg)
+    with torch.device("meta"):
+        return make()
+
+
+def scan(cfg: DictConfig) -> Scan | None:
+    """Return the scan, or None for the one that a network was published with."""
+    return _make(cfg.scan, "scan") if "_target_" in cfg.scan else None
+
+
+def optimizer(cfg: DictConfig, network: nn.Module) -> Optimizer:
+    """Return the optimiser; vectors, and what a module lists in `no_weight_decay()`, take no weight decay."""
+    exempt = {
+        f"{prefix}.{name}" if prefix else name
+        for prefix, module in network.named_modules()
+        for name in getattr(module, "no_weight_decay", tuple)()
+    }
+    decayed, plain = [], []
+    for name, parameter in network.named_parameters():
+        (plain if name in exempt or parameter.ndim <= 1 else decayed).append(parameter)
+    groups = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
+    result: Optimizer = _make(cfg.optimizer, "optimizer")([group for group in groups if group["params"]])
+    return result
+
+
+def schedule(cfg: DictConfig) -> Callable[[int, int], float]:
+    """Return the factor on the learning rate as a function of (step, steps)."""
+    result: Callable[[int, int], float] = _make(cfg.schedule, "schedule")
+    return result
+
+
+def loss(cfg: DictConfig) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return the loss as a function of (restored, clear)."""
+    result: Callable[[Tensor, Tensor], Tensor] = _make(cfg.loss, "loss")
+    return result
+
+
+def dataset(cfg: DictConfig) -> Any:
+    """Return the training set."""
+    return _make(cfg.dataset, "dataset")
+
+
+def testset(cfg: DictConfig) -> Any:
+    """Return the test set."""
+    return _make(cfg.testset, "testset")
+
+
+def protocol(cfg: DictConfig) -> Any:
+    """Return the protocol."""
+    return _make(cfg.protocol, "protocol")
+
+
+def count_params(network: nn.Module) -> int:
+    """Return the number of parameters."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def count_macs(network: nn.Module, size: tuple[int, int] = MACS_SIZE) -> float:
+    """Return multiply-adds of one forward pass of a meta-device network: half of the counted FLOPs.
+
+    Convolutions, matrix products and our operators count; element-wise work does not.
+    """
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(torch.empty(1, 3, *size, device="meta"))
+    return counter.get_total_flops() / 2
+
+
+def device(cfg: DictConfig) -> torch.device:
+    """Return the device that `runtime.device` names; `auto` is CUDA where there is one."""
+    name = str(cfg.runtime.device)
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        found = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(
+            f"runtime.device={name} is no device: use auto, cpu, cuda or cuda:N."
+        ) from error
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise UsageError(f"runtime.device={name}, but this torch sees no GPU: use runtime.device=cpu.")
+    return found
+
+
+def parse_amount(text: str | float, key: str) -> float:
+    """Return 1500000.0 for "1.5M"; units are k, M, G, T. Raises `UsageError` naming `key`."""
+    match = re.fullmatch(r"([\d.]+(?:e[+-]?\d+)?)\s*([kmgt]?)", str(text).strip().lower())
+    try:
+        value = float(match[1]) * _UNITS[match[2]] if match else math.nan
+    except ValueError:
+        value = math.nan
+    if not value > 0:
+        raise UsageError(f"{key}={text} is no amount: write for example 250k, 1.5M or 4.2G.")
+    return value
+
+
+def _make(node: DictConfig, path: str) -> Any:
+    try:
+        return instantiate(node, _convert_="all")
+    except InstantiationException as error:
+        if isinstance(error.__cause__, BenchError):
+            raise error.__cause__ from error
+        cause = error.__cause__ if error.__cause__ is not None else error
+        raise UsageError(f"'{path}' cannot be built: {cause}") from error
+
+
+def _model_maker(cfg: DictConfig) -> Callable[[], nn.Module]:
+    node = OmegaConf.to_container(cfg.model, resolve=True)
+    assert isinstance(node, dict)
+    match = {str(k): v for k, v in (node.pop("match", None) or {}).items() if v is not None}
+    supplied = {}
+    found = scan(cfg)
+    if found is not None:
+        supplied["scan"] = found
+    if match:
+        node["width"] = _solve_width(node, supplied, match)
+    return partial(_make_model, node, supplied)
+
+
+def _make_model(node: dict[str, Any], supplied: dict[str, Any]) -> nn.Module:
+    made: nn.Module = _make(OmegaConf.create({**node, "_partial_": True}), "model")(**supplied)
+    return made
+
+
+def _solve_width(node: dict[str, Any], supplied: dict[str, Any], match: dict[str, Any]) -> float:
+    """Return the width whose parameters or multiply-adds come nearest to the budget, within 2 %.
+
+    The count grows with the width in small steps: bisection finds the budget, then the neighbourhood is searched.
+    """
+    if len(match) != 1 or not match.keys() <= {"params", "macs"}:
+        bad = next((key for key in match if key not in ("params", "macs")), None)
+        hint = f"unknown key model.match.{bad}. {nearest(bad, ['params', 'macs'])}" if bad else "give one, not both"
+        raise UsageError(f"model.match takes params or macs: {hint}")
+    if "width" not in node:
+        raise UsageError(f"model.match needs a network with a width, which {node['_target_']} has not.")
+    kind, text = next(iter(match.items()))
+    budget = parse_amount(text, f"model.match.{kind}")
+
+    def count(width: float) -> float:
+        with torch.device("meta"):
+            network = _make_model({**node, "width": width}, supplied)
+        return count_params(network) if kind == "params" else count_macs(network)
+
+    low, high = 2.0, 8.0
+    while count(high) < budget:
+        low, high = high, high * 2
+        if high > 8192:
+            raise UsageError(f"model.match.{kind}={text} is out of reach: no width up to 8192 is that large.")
+    for _ in range(10):
+        middle = (low + high) / 2
+        low, high = (middle, high) if count(middle) < budget else (low, middle)
+    steps = [low + offset / 8 for offset in range(-12, 13) if low + offset / 8 >= 2]
+    best = min(steps, key=lambda width: abs(count(width) - budget))
+    error = abs(count(best) / budget - 1)
+    if error > MATCH_TOLERANCE:
+        raise UsageError(
+            f"model.match.{kind}={text} cannot be met within {MATCH_TOLERANCE:.0%}: the nearest width, {best:g}, "
+            f"gives {count(best):,.0f}. Ask for that, or change depths or ffn_ratio."
+        )
+    return best

@@ -1,0 +1,234 @@
+"""What a run is: the typed schema of its config, its identity, and the checks that need no tensor.
+
+A config has two halves. The scientific half decides the numbers and so the identity of the run; the operational
+half (`runtime`, `track`, `paths`) decides where and how they are made. The one exception is `runtime.precision`:
+it changes numbers, so it counts for the identity.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+import json
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any
+
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from dehaze_bench.errors import UsageError, nearest
+
+# Raise this when a change is meant to alter the numbers of existing configs: old results are then not reused.
+NUMERICS = 1
+
+OPERATIONAL = ("runtime", "track", "paths")
+# Where files lie on this machine says nothing about the experiment.
+LOCATION_KEYS = frozenset({"root", "cache_dir", "cache_scenes"})
+# Keys of a `model` group that build.py reads and the class does not.
+BUILD_KEYS = frozenset({"match"})
+SELECTIONS = ("last", "best@val", "best@test")
+PRECISIONS = ("fp32", "bf16", "fp16")
+AUGMENTATIONS = ("flip", "rot90")
+
+
+@dataclass
+class Train:
+    """How long and on what: lengths in optimiser steps, sizes in images and pixels."""
+
+    steps: int = MISSING
+    batch: int = MISSING
+    crop: int = MISSING
+    accumulate: int = MISSING
+    clip: float | None = None
+    ema: float | None = None
+    augment: list[str] = field(default_factory=list)
+    select: str = MISSING
+    eval_every: int | None = None
+    val_images: int = MISSING
+
+
+@dataclass
+class Runtime:
+    """Where and how a run is executed; of these only `precision` may change a number."""
+
+    device: str = MISSING
+    threads: int | None = None
+    workers: int = MISSING
+    precision: str = MISSING
+    deterministic: bool = MISSING
+    log_every: int = MISSING
+    save_every: int = MISSING
+
+
+@dataclass
+class Paths:
+    """Folders: runs are made under `runs`, tables under `tables`, data sets are looked for under `data`."""
+
+    runs: str = MISSING
+    tables: str = MISSING
+    data: str = MISSING
+
+
+@dataclass
+class Config:
+    """The schema of one run; groups are open nodes that `check` binds to the signature of their `_target_`."""
+
+    model: Any = MISSING
+    scan: Any = MISSING
+    dataset: Any = MISSING
+    testset: Any = MISSING
+    optimizer: Any = MISSING
+    schedule: Any = MISSING
+    loss: Any = MISSING
+    protocol: Any = MISSING
+    runtime: Runtime = field(default_factory=Runtime)
+    track: Any = MISSING
+    recipe: Any = None
+    seed: int = MISSING
+    weights: str | None = None
+    train: Train = field(default_factory=Train)
+    paths: Paths = field(default_factory=Paths)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who a run is: a short hash of its scientific half and a readable slug; `name` is its directory."""
+
+    id: str
+    slug: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.slug}-{self.id}"
+
+
+def scientific(cfg: DictConfig) -> dict[str, Any]:
+    """Return the half of the config that decides the numbers, as plain resolved data without machine paths."""
+    plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    assert isinstance(plain, dict)
+    half = {str(k): _without_locations(v) for k, v in plain.items() if k not in OPERATIONAL}
+    half["precision"] = plain["runtime"]["precision"]
+    return half
+
+
+def identify(half: dict[str, Any], choices: dict[str, str], verb: str = "train") -> Identity:
+    """Return the identity of a scientific half: SHA-256 of its canonical JSON together with `NUMERICS`."""
+    text = json.dumps({"verb": verb, "numerics": NUMERICS, "config": half}, sort_keys=True, allow_nan=False)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    named = [choices.get("model", "model"), choices.get("model/mixer"), choices.get("scan")]
+    parts = [part for part in named if part and part not in ("native", "null")]
+    parts.append(choices.get("dataset", "data") if verb == "train" else f"eval-{choices.get('testset', 'test')}")
+    return Identity(id=digest, slug="-".join(parts).replace("/", "-"))
+
+
+def _without_locations(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _without_locations(v) for k, v in value.items() if k not in LOCATION_KEYS}
+    if isinstance(value, list):
+        return [_without_locations(item) for item in value]
+    return value
+
+
+def check(cfg: DictConfig) -> None:
+    """Raise one `UsageError` for the first thing that cannot be right; nothing is built and nothing written.
+
+    Checked are unknown keys (also those added by `+` and `++`), the arguments of every `_target_` against its
+    signature, and the ranges of plain values. Whether model, scan and sizes fit together is for `build.check`.
+    """
+    _check_keys(cfg, Config, "")
+    for group in ("model", "scan", "dataset", "testset", "optimizer", "schedule", "loss", "protocol", "track"):
+        node = cfg[group]
+        if isinstance(node, DictConfig) and "_target_" in node:
+            _check_target(node, group, allowed=BUILD_KEYS if group == "model" else frozenset())
+        elif isinstance(node, DictConfig):
+            for key in node:
+                if key != "name":
+                    raise UsageError(f"Unknown key '{group}.{key}': '{group}' takes no arguments here.")
+    _check_values(cfg)
+
+
+def _check_keys(node: DictConfig, schema: type, prefix: str) -> None:
+    known = {f.name: f for f in fields(schema)}
+    for key in node:
+        if key not in known:
+            raise UsageError(f"Unknown key '{prefix}{key}'. {nearest(str(key), known)}")
+        if OmegaConf.is_missing(node, key):
+            raise UsageError(f"No value for '{prefix}{key}': give one, for example {prefix}{key}=...")
+        kind = {"train": Train, "runtime": Runtime, "paths": Paths}.get(str(key))
+        if kind is not None and is_dataclass(kind) and not prefix:
+            _check_keys(node[key], kind, f"{key}.")
+
+
+def _check_target(node: DictConfig, path: str, allowed: frozenset[str] = frozenset()) -> None:
+    target = locate(str(node["_target_"]), path)
+    try:
+        parameters = inspect.signature(target).parameters
+    except (TypeError, ValueError):  # a builtin without a signature: nothing to bind against
+        return
+    open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+    for key, value in node.items():
+        name = str(key)
+        if name.startswith("_") and name.endswith("_") or name in allowed:
+            continue
+        if name not in parameters and not open_ended:
+            raise UsageError(f"Unknown key '{path}.{name}'. {nearest(name, [*parameters, *allowed])}")
+        if isinstance(value, DictConfig) and "_target_" in value:
+            _check_target(value, f"{path}.{name}")
+    if not node.get("_partial_", False):
+        # build.py supplies these; all others must come from the config.
+        supplied = {"scan", "self", "args", "kwargs"}
+        for name, parameter in parameters.items():
+            needed = parameter.default is inspect.Parameter.empty and parameter.kind not in (
+                inspect.Parameter.VAR_POSITIONAL,
+                inspect.Parameter.VAR_KEYWORD,
+            )
+            if needed and name not in node and name not in supplied:
+                raise UsageError(f"No value for '{path}.{name}', which {node['_target_']} needs.")
+
+
+def locate(target: str, path: str) -> Any:
+    """Return the object that a dotted `_target_` names; `path` is where in the config it stands."""
+    module, _, name = target.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UsageError(f"'{path}._target_' names '{target}', which cannot be imported: {error}") from error
+    return found
+
+
+def _check_values(cfg: DictConfig) -> None:
+    train, runtime = cfg.train, cfg.runtime
+    for key, low in (("steps", 1), ("batch", 1), ("crop", 8), ("accumulate", 1), ("val_images", 0)):
+        if train[key] < low:
+            raise UsageError(f"train.{key}={train[key]} is too small: the least is {low}.")
+    if train.batch % train.accumulate:
+        raise UsageError(
+            f"train.accumulate={train.accumulate} does not divide train.batch={train.batch}: the batch is the "
+            f"global one and accumulation only slices it. Use a divisor of {train.batch}."
+        )
+    if train.eval_every is not None and train.eval_every < 1:
+        raise UsageError(f"train.eval_every={train.eval_every} must be at least 1, or null for never.")
+    if train.ema is not None and not 0 < train.ema < 1:
+        raise UsageError(f"train.ema={train.ema} must lie between 0 and 1, for example 0.999.")
+    if train.clip is not None and train.clip <= 0:
+        raise UsageError(f"train.clip={train.clip} must be positive, or null for no clipping.")
+    for key in ("log_every", "save_every"):
+        if runtime[key] < 1:
+            raise UsageError(f"runtime.{key}={runtime[key]} must be at least 1.")
+    if runtime.workers < 0:
+        raise UsageError(f"runtime.workers={runtime.workers} must be 0 or more.")
+    _check_choice("train.select", train.select, SELECTIONS)
+    _check_choice("runtime.precision", runtime.precision, PRECISIONS)
+    for item in train.augment:
+        _check_choice("train.augment", item, AUGMENTATIONS)
+    if train.select == "best@val" and train.val_images < 1:
+        raise UsageError(
+            "train.select=best@val needs held-out training images: set train.val_images, for example 16."
+        )
+    if train.select != "last" and train.eval_every is None:
+        raise UsageError(f"train.select={train.select} needs train.eval_every, the steps between evaluations.")
+
+
+def _check_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise UsageError(f"{key}={value} is unknown. {nearest(value, choices)}")

@@ -1,0 +1,57 @@
+"""Where configs and experiments lie, and what there is to choose from. Standard library only, so `ls` is instant.
+
+The file name is the public name; the first line of a file, a comment, is its description.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent
+
+
+def conf_dirs() -> list[Path]:
+    """Return the folders of config groups, the user's `./conf` first and the packaged one last."""
+    return _dirs("conf", "config.yaml")
+
+
+def experiment_dirs() -> list[Path]:
+    """Return the folders of experiments, the user's `./experiments` first and the packaged one last."""
+    return _dirs("experiments", "demo.yaml")
+
+
+def _dirs(name: str, marker: str) -> list[Path]:
+    # In a wheel the trees lie inside the package, in a checkout beside it.
+    packaged = next(
+        (folder for folder in (PACKAGE / name, PACKAGE.parent / name) if (folder / marker).is_file()),
+        PACKAGE / name,
+    )
+    user = Path.cwd() / name
+    return [user, packaged] if user.is_dir() and user.resolve() != packaged.resolve() else [packaged]
+
+
+def list_groups() -> list[str]:
+    """Return the names of all config groups, nested ones with a slash (`model/mixer`)."""
+    found = {
+        str(path.parent.relative_to(root)).replace("\\", "/")
+        for root in conf_dirs()
+        for path in root.rglob("*.yaml")
+        if path.parent != root
+    }
+    return sorted(found)
+
+
+def list_choices(group: str) -> dict[str, str]:
+    """Return the choices of a group with their one-line descriptions."""
+    found: dict[str, str] = {}
+    for root in conf_dirs():
+        for path in sorted((root / group).glob("*.yaml")):
+            found.setdefault(path.stem, describe(path))
+    return dict(sorted(found.items()))
+
+
+def describe(path: Path) -> str:
+    """Return the comment on the first line of a YAML file, or nothing."""
+    with path.open(encoding="utf-8") as lines:
+        first = lines.readline().strip()
+    return first.lstrip("# ").strip() if first.startswith("#") else ""
