@@ -1,0 +1,33 @@
+"""Where a number was made: versions, device, operator backends. Only names and versions, never variables."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from typing import Any
+
+PACKAGES = ("torch", "numpy", "numba", "pillow", "kornia", "scikit-image", "hydra-core", "triton", "mamba-ssm", "wandb")
+
+
+def describe_environment(device: Any = "cpu") -> dict[str, Any]:
+    """Return versions, device and backends as plain data for `env.json`, results and `dehaze-bench env`."""
+    import torch
+
+    from dehaze_bench import __version__
+    from dehaze_bench.ops import available_backends
+
+    device = torch.device(device)
+    found: dict[str, Any] = {"dehaze_bench": __version__, "python": platform.python_version()}
+    found["platform"] = f"{platform.system()} {platform.machine()}"
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    found["torch"] = torch.__version__
+    found["device"] = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    found["threads"] = torch.get_num_threads()
+    found["cores"] = os.cpu_count()
+    found["backends"] = available_backends()
+    return found

@@ -1,0 +1,134 @@
+"""The texts of `--help`: plain data, so that help answers before anything heavy is imported."""
+
+from __future__ import annotations
+
+OVERVIEW = """\
+dehaze-bench: train, evaluate and compare image-dehazing networks under one named protocol.
+
+usage: dehaze-bench VERB [group=choice] [key=value] ...
+
+runs
+  train      one run, or many with -m: finished runs are skipped, interrupted ones resume
+  eval       measure old weights on another test set or under another protocol
+  sweep      all runs of an experiment file, then its table
+  restore    dehaze photographs and folders
+results
+  table      the table of an experiment, from the runs that are done
+  ls         models, scans, datasets, testsets, protocols, experiments, runs, ...
+looking and checking
+  show       a composed config
+  check      everything that can be known before a run starts
+  verify     golden fixtures: our output against the published one
+  env        versions, device, operator backends
+
+`dehaze-bench VERB --help` shows the options and examples of a verb. Exit codes: 0 done, 1 a job failed,
+2 the request cannot be right, 75 stopped by a signal and saved (start it again to go on).
+"""
+
+VERBS: dict[str, str] = {
+    "train": """\
+usage: dehaze-bench train [-m] [--cfg job] [group=choice] [key=value] ...
+
+Compose one run, train it, evaluate it, and write result.json last. The directory is runs/<slug>-<hash8>/, where the
+hash is that of the scientific half of the config: the same command finds its directory again, skips a finished run
+and resumes an interrupted one. With -m, comma-separated values make one run each, through any Hydra launcher.
+
+examples
+  dehaze-bench train                                            the default: U-Net with Mamba on dead leaves
+  dehaze-bench train model/mixer=wkv scan=cross seed=1          choose the mixer and the scan
+  dehaze-bench train model.match.params=150k train.steps=2000   solve the width for a budget
+  dehaze-bench train -m scan=raster,cross,random seed=0,1       six runs
+  dehaze-bench train dataset=its testset=sots_indoor paths.data=/data/RESIDE recipe=dehazeformer_its
+  dehaze-bench train runtime.precision=bf16 track=wandb         mixed precision, offline W&B files
+  dehaze-bench train --cfg job scan=cross                       print the config and stop
+""",
+    "eval": """\
+usage: dehaze-bench eval run=ID [testset=NAME] [protocol=NAME] [key=value] ...
+       dehaze-bench eval model=NAME weights=FILE [testset=NAME] [protocol=NAME] ...
+
+Measure weights that exist: those of a finished run (by its id or directory name), or a file. The result is a run of
+its own with its own directory; nothing of the old one changes.
+
+examples
+  dehaze-bench eval run=5b2c44cd protocol=full_y                the same weights on luminance
+  dehaze-bench eval run=5b2c44cd testset=sots_indoor paths.data=/data/RESIDE
+  dehaze-bench eval model=aodnet weights=dehazer.pth testset=sots_indoor protocol=dehazeformer
+""",
+    "sweep": """\
+usage: dehaze-bench sweep EXPERIMENT [--dry-run] [rerun=failed] [hydra/launcher=NAME] [key=value] ...
+
+Do every run of an experiment file (a path or a name; ./experiments is searched first), then print and write its
+table. Finished runs are skipped, failed ones too unless rerun=failed; one failing row never stops the others.
+
+examples
+  dehaze-bench sweep experiments/demo.yaml                      the demonstration
+  dehaze-bench sweep demo --dry-run                             what would be run, and what is done
+  dehaze-bench sweep demo rerun=failed                          try failed rows again
+  dehaze-bench sweep demo hydra/launcher=joblib                 several at a time (extra: sweep)
+""",
+    "table": """\
+usage: dehaze-bench table EXPERIMENT [--format console|md|csv|tex|html] [--out FILE] [--publish] [key=value] ...
+
+Print the table of an experiment from the runs that are done. Missing and failed rows are shown as such. --publish
+also writes the table as an offline W&B run under the tables folder.
+
+examples
+  dehaze-bench table demo
+  dehaze-bench table demo --format csv --out demo.csv           values, spread, n, protocol and run ids per cell
+  dehaze-bench table experiments/sots_indoor.yaml --format tex
+""",
+    "ls": """\
+usage: dehaze-bench ls [models|mixers|scans|datasets|testsets|optimizers|schedules|losses|protocols|recipes|
+                        experiments|runs] [--failed] [paths.runs=DIR]
+
+examples
+  dehaze-bench ls                                               what there is to list
+  dehaze-bench ls scans
+  dehaze-bench ls runs --failed
+""",
+    "check": """\
+usage: dehaze-bench check [group=choice] [key=value] ...
+       dehaze-bench check EXPERIMENT
+
+Everything that can be known before a run starts: names, keys, values, compatibility, a forward pass without memory,
+the data. Writes nothing.
+
+examples
+  dehaze-bench check model/mixer=mamba scan=cross train.crop=120
+  dehaze-bench check experiments/demo.yaml
+""",
+    "show": """\
+usage: dehaze-bench show [group=choice] [key=value] ...
+
+Print the composed config, its identity and what the network costs. Writes nothing.
+
+examples
+  dehaze-bench show model/mixer=attention model.match.params=150k
+""",
+    "verify": """\
+usage: dehaze-bench verify FIXTURE... [--json] [--samples DIR]
+
+Build what a golden fixture describes, run it, and print the relative error of every array beside its tolerance.
+Exit code 1 if one is above, 2 if a fixture cannot be checked. --samples: real images and published weights.
+
+examples
+  dehaze-bench verify ../shared/golden/ops_selective_scan_*
+  dehaze-bench verify ../shared/golden/scans/vmamba_cross_4x6.json --json
+""",
+    "restore": """\
+usage: dehaze-bench restore run=ID SOURCE OUT [tile=N] [overlap=N] [side_by_side=true] [device=cpu]
+       dehaze-bench restore model=NAME [weights=FILE] SOURCE OUT ...
+
+Dehaze a photograph or a folder of them into PNG files. tile=N cuts large pictures into blended tiles of N pixels.
+
+examples
+  dehaze-bench restore run=5b2c44cd photos/ restored/
+  dehaze-bench restore run=5b2c44cd big.jpg restored/ tile=512 overlap=64
+  dehaze-bench restore model=dcp photos/ restored/
+""",
+    "env": """\
+usage: dehaze-bench env [--json]
+
+Versions, device, image decoder, and for every operator which backends are available or why one is off.
+""",
+}
