@@ -49,13 +49,13 @@ def load_pair(name: str) -> tuple[Tensor, Tensor]:
         scale = 255 if target.dtype == torch.uint8 else 1
         return restored.permute(2, 0, 1) / scale, target.permute(2, 0, 1) / scale
     seed, height, width = {"c": (811, 400, 500), "d": (821, 640, 653), "e": (831, 460, 620)}[name]
-    image, other, shift = (smooth_image(seed + i, height, width) for i in range(3))
+    clear, other, shift = (smooth_image(seed + i, height, width) for i in range(3))
     half = np.float32(0.5)
-    restored = np.float32(0.93) * image + np.float32(0.05) * other + np.float32(0.10) * (shift - half)
+    blend = np.float32(0.93) * clear + np.float32(0.05) * other + np.float32(0.10) * (shift - half)
     # First 256 values of the restored image in (row, column, channel) order, and its mean.
-    values = np.moveaxis(restored, 0, -1).astype(np.float64).ravel()
+    values = np.moveaxis(blend, 0, -1).astype(np.float64).ravel()
     np.testing.assert_allclose([*values[:256], values.mean()], arrays[f"{name}_check"], atol=1e-7)
-    return torch.from_numpy(restored), torch.from_numpy(image)
+    return torch.from_numpy(blend), torch.from_numpy(clear)
 
 
 @pytest.mark.parametrize("pair", PAIRS)
@@ -89,8 +89,8 @@ def test_float_luma_ssim_equals_the_8_bit_one_on_8_bit_images() -> None:
 def test_identical_images(name: str) -> None:
     convention = CONVENTIONS[name]
     side = convention.smallest_side + 3
-    image = torch.from_numpy(smooth_image(5, side, side + 7)).mul(255).round().div(255)
-    value = convention(image, image)
+    picture = torch.from_numpy(smooth_image(5, side, side + 7)).mul(255).round().div(255)
+    value = convention(picture, picture)
     if (
         name == "psnr_rgb_8bit_trunc"
     ):  # k/255*255 may fall below k in float32, then truncation loses one level

@@ -133,8 +133,8 @@ def test_describe_names_crop_colour_rounding_and_window() -> None:
         "64 px border removed; means of per-image values"
     )
     assert preset("sfhformer").describe() == (
-        "sfhformer: centre8 crop before the network; PSNR of RGB, clamped, not rounded; SSIM (gauss 11, valid) "
-        "of RGB, clamped, not rounded, pooled to about 256 px; means of per-image values"
+        "sfhformer: centre8 crop before the network; PSNR of RGB, clamped, not rounded; SSIM (gauss 11, "
+        "valid) of RGB, clamped, not rounded, pooled to about 256 px; means of per-image values"
     )
 
 
