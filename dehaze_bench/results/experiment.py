@@ -68,9 +68,7 @@ class Experiment:
         base = _overrides(fields, "base")
         columns = fields.text_list("columns")
         if not columns:
-            raise fields.error(
-                "columns", "must list at least one column, for example [params, macs, psnr, ssim]"
-            )
+            raise fields.error("columns", "must list at least one column, for example [params, macs, psnr, ssim]")
         if len(set(columns)) < len(columns):
             raise fields.error("columns", f"repeats a column: {list(columns)}")
         sort = fields.text("sort") if fields.raw.get("sort") is not None else None
@@ -84,9 +82,7 @@ class Experiment:
             rows=_rows(fields, seeds),
             columns=columns,
             sort=sort,
-            references=tuple(
-                _existing(fields, path.parent / name) for name in fields.text_list("references")
-            ),
+            references=tuple(_existing(fields, path.parent / name) for name in fields.text_list("references")),
             path=path,
         )
 
@@ -164,9 +160,7 @@ def _files(directories: Sequence[Path]) -> dict[str, Path]:
 def _rows(fields: Fields, seeds: tuple[int, ...]) -> tuple[ExperimentRow, ...]:
     raw = fields.get("rows")
     if not isinstance(raw, list) or not raw:
-        raise fields.error(
-            "rows", "must list at least one row, for example {label: Mamba, overrides: [model=unet]}"
-        )
+        raise fields.error("rows", "must list at least one row, for example {label: Mamba, overrides: [model=unet]}")
     rows: list[ExperimentRow] = []
     for number, item in enumerate(raw, start=1):
         row = Fields(item, f"{fields.where}: row {number}")
@@ -184,9 +178,7 @@ def _overrides(fields: Fields, name: str) -> tuple[str, ...]:
         if not _OVERRIDE.fullmatch(override):
             raise fields.error(name, f"holds '{override}', which is not an override like 'model=unet'")
         if re.match(r"\+{0,2}seed=", override):
-            raise fields.error(
-                name, f"sets '{override}': list seeds under 'seeds', so that the table counts them"
-            )
+            raise fields.error(name, f"sets '{override}': list seeds under 'seeds', so that the table counts them")
     return overrides
 
 

@@ -71,9 +71,7 @@ class Fields:
         if value is None:
             return None
         sides = value if isinstance(value, list) else []
-        if len(sides) != 2 or any(
-            not isinstance(side, int) or isinstance(side, bool) or side < 1 for side in sides
-        ):
+        if len(sides) != 2 or any(not isinstance(side, int) or isinstance(side, bool) or side < 1 for side in sides):
             raise self.error(name, f"must be [height, width], found {value!r}")
         return sides[0], sides[1]
 

@@ -33,12 +33,10 @@ def lines(records: Sequence[RunRecord], references: Sequence[ReferenceSet], note
         )
     trained = [record.train for record in records if record.train]
     _add(found, "Training", (f"{train.steps} steps, {train.images} images" for train in trained))
-    sizes = [
-        record.cost.macs_size for record in records if record.cost.macs is not None and record.cost.macs_size
-    ]
-    _add(found, "MACs at", (f"{height} x {width}" for height, width in sizes))
+    sizes = [record.cost.macs_size for record in records if record.cost.macs is not None and record.cost.macs_size]
+    _add(found, "Input size of the MACs", (f"{height} x {width}" for height, width in sizes))
     printed = [reference.macs_size for reference in references if reference.macs_size]
-    _add(found, "Printed MACs at", (f"{height} x {width}" for height, width in printed))
+    _add(found, "Input size of the printed MACs", (f"{height} x {width}" for height, width in printed))
     _add(found, "Decoder", (e.decoder for e in evaluations))
     _add(found, "Machine", (_machine(record) for record in records))
     found += [reference.note for reference in references if reference.note]

@@ -81,9 +81,7 @@ def _line(row: Row, cells: list[str], num_text: int) -> str:
         if cell is not None and cell.value is None:
             attributes += ' class="missing"'
         if cell is not None and (cell.runs or cell.missing):
-            hover = "; ".join(
-                filter(None, ["runs " + " ".join(cell.runs) if cell.runs else "", cell.missing])
-            )
+            hover = "; ".join(filter(None, ["runs " + " ".join(cell.runs) if cell.runs else "", cell.missing]))
             attributes += f' title="{html.escape(hover)}"'
         out.append(f"<td{attributes}>{text}</td>")
     return f"<tr>{''.join(out)}</tr>"

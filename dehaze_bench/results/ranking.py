@@ -34,9 +34,7 @@ def mark_best(rows: list[Row]) -> list[Row]:
     return [
         replace(
             row,
-            cells=tuple(
-                replace(c, mark=marks.get((index, position), "")) for position, c in enumerate(row.cells)
-            ),
+            cells=tuple(replace(c, mark=marks.get((index, position), "")) for position, c in enumerate(row.cells)),
         )
         for index, row in enumerate(rows)
     ]
@@ -50,9 +48,7 @@ def sort_rows(rows: list[Row], column: str | None, higher: bool | None = None) -
     """
     if column is None:
         return rows
-    higher = next(
-        (c.higher for row in rows for c in row.cells if c.column == column and c.higher is not None), higher
-    )
+    higher = next((c.higher for row in rows for c in row.cells if c.column == column and c.higher is not None), higher)
     if higher is None and column not in COST_COLUMNS:
         return rows
 

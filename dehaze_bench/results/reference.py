@@ -52,9 +52,7 @@ class ReferenceSet:
             testset=testset,
             note=fields.text("note").strip() if "note" in fields.raw else "",
             macs_size=fields.size("macs_size"),
-            rows=tuple(
-                _row(item, f"{path}: row {number}", testset) for number, item in enumerate(raw, start=1)
-            ),
+            rows=tuple(_row(item, f"{path}: row {number}", testset) for number, item in enumerate(raw, start=1)),
         )
 
 

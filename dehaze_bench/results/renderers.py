@@ -99,9 +99,7 @@ def _grid(table: Table, style: Style) -> Grid:
     foot = [FLAG_LINE] if any(cell.flagged for row in table.rows for cell in row.cells) else []
     foot = [style.escape(text) for text in [*table.footer, *foot]]
     notes = [f"{style.note.format(n)} {style.escape(text)}" for n, text in enumerate(table.notes, start=1)]
-    return Grid(
-        [style.escape(name) for name in [*head, *(name for name, _ in extra)]], lines, foot + notes, 2
-    )
+    return Grid([style.escape(name) for name in [*head, *(name for name, _ in extra)]], lines, foot + notes, 2)
 
 
 def _cell_text(cell: Cell, row: Row, style: Style) -> str:
@@ -125,14 +123,12 @@ def _count(row: Row) -> str:
 
 def _markdown(table: Table) -> str:
     def escape(text: str) -> str:
-        return re.sub(r"([\\`*_|<>\[\]])", r"\\\1", text).replace("\n", " ")
+        return re.sub(r"([\\`*_|<>$~\[\]])", r"\\\1", text).replace("\n", " ")
 
     grid = _grid(table, Style(escape, "**{}**", "<u>{}</u>", "<sup>{}</sup>"))
     rule = [":--"] * grid.num_text + ["--:"] * (len(grid.head) - grid.num_text)
     lines = [f"### {escape(table.title)}", ""]
-    lines += [
-        "| " + " | ".join(cells) + " |" for cells in (grid.head, rule, *(line for _, line in grid.lines))
-    ]
+    lines += ["| " + " | ".join(cells) + " |" for cells in (grid.head, rule, *(line for _, line in grid.lines))]
     return "\n".join([*lines, "", *(f"- {text}" for text in grid.foot)]) + "\n"
 
 

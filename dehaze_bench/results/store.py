@@ -38,9 +38,7 @@ class Store:
     def runs(self) -> list[StoredRun]:
         """All runs by directory name; one that cannot be understood is listed as broken."""
         try:
-            paths = sorted(
-                path for path in self.root.iterdir() if _RUN_DIR.fullmatch(path.name) and path.is_dir()
-            )
+            paths = sorted(path for path in self.root.iterdir() if _RUN_DIR.fullmatch(path.name) and path.is_dir())
         except FileNotFoundError:
             return []
         return [_inspect(path) for path in paths]

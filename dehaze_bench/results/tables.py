@@ -98,9 +98,7 @@ def _measured_row(
     )
 
 
-def _measured_cell(
-    column: str, kind: Kind, group: Group | None, records: list[RunRecord], missing: str
-) -> Cell:
+def _measured_cell(column: str, kind: Kind, group: Group | None, records: list[RunRecord], missing: str) -> Cell:
     if column in COST_COLUMNS:
         having = [record for record in records if getattr(record.cost, column) is not None]
         value = float(getattr(having[0].cost, column)) if having else None
@@ -137,9 +135,7 @@ def _why_missing(runs: list[tuple[str, StoredRun | None]]) -> str:
         if run is None or run.state == "empty":
             reasons.append("not run")
         elif run.state in ("failed", "broken"):
-            reasons.append(
-                f"{run.state}: {run.reason.splitlines()[0] if run.reason else 'no reason recorded'}"
-            )
+            reasons.append(f"{run.state}: {run.reason.splitlines()[0] if run.reason else 'no reason recorded'}")
         elif run.state != "done":
             reasons.append(run.state)
     why = "; ".join(dict.fromkeys(reasons))
@@ -155,14 +151,10 @@ def _numbered(rows: list[Row]) -> tuple[list[Row], tuple[str, ...]]:
     return [replace(row, note=notes.get(row.remark)) for row in rows], tuple(notes)
 
 
-def _check_columns(
-    experiment: Experiment, records: list[RunRecord], references: Sequence[ReferenceSet]
-) -> None:
+def _check_columns(experiment: Experiment, records: list[RunRecord], references: Sequence[ReferenceSet]) -> None:
     known = {name for record in records for name in record.evaluation.metrics} | set(COST_COLUMNS)
     if records:
         known |= {name for reference in references for row in reference.rows for name in row.values}
         for column in experiment.columns:
             if column not in known:
-                raise UsageError(
-                    f"{experiment.path}: no run measured column '{column}'. {nearest(column, known)}"
-                )
+                raise UsageError(f"{experiment.path}: no run measured column '{column}'. {nearest(column, known)}")

@@ -66,7 +66,7 @@ class Sink(Protocol):
         """Open for a run; called once, before anything else."""
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Scalars of one step; known names: loss, lr, images_per_second, data_wait (share of time, 0 to 1)."""
+        """Scalars of one step; known: loss, lr, images_per_second, data_wait (a share of time, 0 to 1)."""
 
     def evaluation(self, view: EvaluationView) -> None:
         """One finished evaluation."""

@@ -1,8 +1,8 @@
-"""W&B as one sink: history, a table of restored images per test set, comparison tables. Nothing else uses wandb.
+"""W&B as one sink: history, a table of restored images per test set, comparison tables.
 
-Everything that W&B writes stays under `<run directory>/wandb`. Left alone it stages the pictures of a table in
-the home directory, where a later `wandb sync` on another machine, or after a cleanup, misses them. A tracker never
-costs a run: every failure is one warning, after which the sink is silent and the local files carry on.
+Everything that W&B writes stays under `<run directory>/wandb`. Left alone it stages the pictures of a table
+in the home directory, where a later `wandb sync` on another machine, or after a cleanup, misses them. A
+tracker never costs a run: every failure is one warning, after which the sink is silent.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ Scalar = str | float | int | None
 class WandbSink:
     """Reports one run under its own id; a second process that resumes the run continues the same W&B run.
 
-    `mode="online"` falls back to offline, with a warning, when the server does not answer a 2 s probe, when there
-    is no key, or when `init` fails within `init_timeout` seconds. `finish_timeout` bounds the last upload in
-    seconds: what is not sent by then stays on disk for `wandb sync`.
+    `mode="online"` falls back to offline, with a warning, when the server does not answer a 2 s probe, when
+    there is no key, or when `init` fails within `init_timeout` seconds. The last upload may take
+    `finish_timeout` seconds: what is not sent by then stays on disk for `wandb sync`.
     """
 
     def __init__(
@@ -106,6 +106,8 @@ class WandbSink:
         return self._run is not None and not self._failed
 
     def _open(self, run: RunInfo) -> Any:
+        import wandb
+
         mode = self.mode
         if mode == "online":
             problem = _why_offline()
@@ -118,6 +120,7 @@ class WandbSink:
             if mode == "offline":
                 raise
             _LOG.warning("W&B: %s; this run is tracked offline", error)
+            wandb.teardown()  # frees the run id that the attempt has taken
             return self._init(run, "offline")
 
     def _init(self, run: RunInfo, mode: Mode) -> Any:
@@ -162,7 +165,7 @@ def publish_table(
     project: str = "dehaze-bench",
     entity: str | None = None,
 ) -> list[Path]:
-    """Log an experiment's comparison table, one row per backbone; returns the `.wandb` files under `directory`.
+    """Log an experiment's comparison table, one row per backbone; returns the `.wandb` files written.
 
     The W&B run is named after the experiment, so publishing again renews the same table. Where W&B fails the
     reason is logged as a warning and the list is empty.
@@ -217,9 +220,7 @@ def _redirect(run_dir: Path, mode: Mode) -> dict[str, str | None]:
     if mode == "offline":
         folders["WANDB_CONFIG_DIR"] = inside / "config"
     inside.mkdir(parents=True, exist_ok=True)
-    new = {name: str(folder.absolute()) for name, folder in folders.items()} | {
-        "WANDB_ERROR_REPORTING": "false"
-    }
+    new = {name: str(folder.absolute()) for name, folder in folders.items()} | {"WANDB_ERROR_REPORTING": "false"}
     old = {name: os.environ.get(name) for name in new}
     os.environ.update(new)
     return old

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from dehaze_bench.results.figures import figure, title
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "text"),
+    [
+        ("psnr", 25.405, "25.41"),
+        ("psnr", 38.0, "38.00"),
+        ("psnr", math.inf, "∞"),
+        ("psnr", math.nan, "nan"),
+        ("ssim", 0.91234, "0.9123"),
+        ("ciede2000", 9.456, "9.46"),
+        ("niqe", 3.14159, "3.142"),
+        ("params", 0, "0"),
+        ("params", 581, "581"),
+        ("params", 999, "999"),
+        ("params", 78_200, "78.2 k"),
+        ("params", 999_499, "999 k"),
+        ("params", 999_600, "1.00 M"),
+        ("params", 1_283_000, "1.28 M"),
+        ("params", 132_450_000, "132 M"),
+        ("macs", 1.23e9, "1.23 G"),
+        ("macs", 287.8e9, "288 G"),
+        ("macs", 1.5e12, "1.50 T"),
+    ],
+)
+def test_figures(column: str, value: float, text: str) -> None:
+    assert figure(column, value) == text
+
+
+def test_printed_ssim_gets_no_invented_digit() -> None:
+    assert [figure("ssim", value, printed=True) for value in (0.99, 0.994, 0.9945)] == ["0.990", "0.994", "0.9945"]
+
+
+def test_titles() -> None:
+    assert [title(name) for name in ("psnr", "ciede2000", "macs", "niqe")] == ["PSNR", "CIEDE2000", "MACs", "niqe"]
