@@ -104,9 +104,7 @@ class DeadLeaves:
         outdoor = bool(rng.random() < 0.5) if self.haze == "mixed" else self.haze == "outdoor"
         return make_scene(rng, outdoor, *self.canvas), outdoor
 
-    def paint(
-        self, scene: Scene, top: int, left: int, height: int, width: int
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def paint(self, scene: Scene, top: int, left: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
         """Return uint8 colour (3, height, width) and metres (height, width) of a window of the canvas."""
         from dehaze_bench.data import raster  # Numba: half a second to import, and only needed here
 
@@ -129,9 +127,7 @@ class DeadLeaves:
         )
         return colour, depth
 
-    def _window(
-        self, index: int, scene: Scene, top: int, left: int, size: int
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _window(self, index: int, scene: Scene, top: int, left: int, size: int) -> tuple[np.ndarray, np.ndarray]:
         if not self.cache_scenes:
             colour, depth = self.paint(scene, top, left, size, size)
         else:

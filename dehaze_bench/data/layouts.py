@@ -113,9 +113,7 @@ class FolderCrops:
         found = find_pairs(name, root, folders, hazy, clear, match)
         assert found.clear is not None
         self.layout, self._names, self._hazy, self._clear = found.layout, found.names, found.hazy, found.clear
-        _check_sizes(
-            self._hazy[0], read_size(self._hazy[0]), self._clear[0], read_size(self._clear[0]), self._margin
-        )
+        _check_sizes(self._hazy[0], read_size(self._hazy[0]), self._clear[0], read_size(self._clear[0]), self._margin)
 
     def __len__(self) -> int:
         return len(self._names)
@@ -182,9 +180,7 @@ def read_clear(path: Path, hazy_path: Path, hazy_size: tuple[int, ...], margin: 
     return clear[cut : height - cut, cut : width - cut]
 
 
-def _check_sizes(
-    hazy_path: Path, hazy: tuple[int, int], clear_path: Path, clear: tuple[int, int], margin: int
-) -> int:
+def _check_sizes(hazy_path: Path, hazy: tuple[int, int], clear_path: Path, clear: tuple[int, int], margin: int) -> int:
     """Return how many pixels to cut from each side of the clear picture."""
     if clear == hazy:
         return 0
@@ -197,17 +193,14 @@ def _check_sizes(
         else " Pictures are never resized: fix the pair, or check that it belongs together."
     )
     raise UsageError(
-        f"{hazy_path} is {hazy[1]}x{hazy[0]} but {clear_path} is {clear[1]}x{clear[0]}; "
-        f"expected {rule}.{hint}"
+        f"{hazy_path} is {hazy[1]}x{hazy[0]} but {clear_path} is {clear[1]}x{clear[0]}; expected {rule}.{hint}"
     )
 
 
 def _locate(
     name: str, root: Path, folders: Sequence[str], hazy: Sequence[str], clear: Sequence[str] | None
 ) -> tuple[Path, Path | None]:
-    point = (
-        f"Set paths.data=DIR (or DEHAZE_DATA=DIR) to the folder that holds it, or give {name} another root."
-    )
+    point = f"Set paths.data=DIR (or DEHAZE_DATA=DIR) to the folder that holds it, or give {name} another root."
     shape = f"{{{','.join(hazy)}}}" + ("" if clear is None else f" and {{{','.join(clear)}}}")
     inside = "" if list(folders) == ["."] else f"{' or '.join(folders)} in it, with "
     expected = f"expected {inside}the subfolders {shape}"
@@ -235,9 +228,7 @@ def _pictures(name: str, folder: Path) -> dict[str, Path]:
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
             if path.stem in files:
-                raise UsageError(
-                    f"{name}: {files[path.stem]} and {path.name} share one name. Keep one of them."
-                )
+                raise UsageError(f"{name}: {files[path.stem]} and {path.name} share one name. Keep one of them.")
             files[path.stem] = path
     if not files:
         raise UsageError(

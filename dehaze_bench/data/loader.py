@@ -76,9 +76,7 @@ def batches(
     return _iterate(_Items(dataset, seed, crop, tuple(augment)), seed, start, stop, batch, num_workers)
 
 
-def _iterate(
-    items: _Items, seed: int, start: int, stop: int, batch: int, num_workers: int
-) -> Iterator[Batch]:
+def _iterate(items: _Items, seed: int, start: int, stop: int, batch: int, num_workers: int) -> Iterator[Batch]:
     loader = DataLoader(
         items,
         batch_sampler=_Steps(seed, start, stop, batch, len(items)),

@@ -102,9 +102,7 @@ def to_tensor(pixels: np.ndarray) -> torch.Tensor:
 def _tell(mode: str, path: Path) -> None:
     if (mode, path.parent) not in _told:
         _told.add((mode, path.parent))
-        _log.warning(
-            "%s: %s picture converted to RGB (%s); said once per folder", path, mode, _CONVERSIONS[mode]
-        )
+        _log.warning("%s: %s picture converted to RGB (%s); said once per folder", path, mode, _CONVERSIONS[mode])
 
 
 def _undecodable(path: Path, error: Exception) -> UsageError:

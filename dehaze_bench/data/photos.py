@@ -80,9 +80,7 @@ class Photos:
     name = "photos"
 
     def __init__(self, cache_dir: str | None = None) -> None:
-        parent = Path(
-            cache_dir or os.environ.get("DEHAZE_BENCH_CACHE") or "~/.cache/dehaze_bench"
-        ).expanduser()
+        parent = Path(cache_dir or os.environ.get("DEHAZE_BENCH_CACHE") or "~/.cache/dehaze_bench").expanduser()
         self.folder = parent / f"photos-v{VERSION}"
         manifest = _read_manifest(self.folder)
         if manifest is None:
@@ -96,9 +94,7 @@ class Photos:
                     "Set DEHAZE_BENCH_CACHE (or testset.cache_dir) to a folder that can be written."
                 ) from error
         made_with = manifest["decoder"]
-        self.decoder = (
-            decoder() if made_with == decoder() else f"{decoder()} (pictures made with {made_with})"
-        )
+        self.decoder = decoder() if made_with == decoder() else f"{decoder()} (pictures made with {made_with})"
 
     def __len__(self) -> int:
         return len(_RECIPES)
@@ -123,11 +119,7 @@ def _read_manifest(folder: Path) -> dict | None:
         manifest = json.loads((folder / "manifest.json").read_text())
         if manifest["recipe"] != _signature() or len(manifest["files"]) != 2 * len(_RECIPES):
             return None
-        return (
-            manifest
-            if all(_digest(folder / file) == sha for file, sha in manifest["files"].items())
-            else None
-        )
+        return manifest if all(_digest(folder / file) == sha for file, sha in manifest["files"].items()) else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
@@ -163,9 +155,7 @@ def make_pair(recipe: _Recipe) -> tuple[np.ndarray, np.ndarray]:
     clear = read_image(_bundled(recipe.file))[window]
     stereo = recipe.file.startswith("motorcycle")
     depth = _stereo_depth()[window] if stereo else _made_up_depth(height, width, recipe)
-    hazy = add_haze(clear.transpose(2, 0, 1), transmit(depth, recipe.beta), recipe.airlight).transpose(
-        1, 2, 0
-    )
+    hazy = add_haze(clear.transpose(2, 0, 1), transmit(depth, recipe.beta), recipe.airlight).transpose(1, 2, 0)
     return _to_bytes(clear), _to_bytes(hazy)
 
 
@@ -177,9 +167,7 @@ def _bundled(file: str) -> Path:
     """Find a file of scikit-image's data folder without importing the package."""
     spec = importlib.util.find_spec("skimage")
     if spec is None or not spec.submodule_search_locations:
-        raise UsageError(
-            "photos: scikit-image, whose photographs are used, is missing. pip install scikit-image."
-        )
+        raise UsageError("photos: scikit-image, whose photographs are used, is missing. pip install scikit-image.")
     path = Path(spec.submodule_search_locations[0]) / "data" / file
     if not path.is_file():
         raise UsageError(f"photos: {path} is missing. Install scikit-image from its wheel, which holds it.")
@@ -192,9 +180,7 @@ def _stereo_depth() -> np.ndarray:
 
     with np.load(_bundled("motorcycle_disp.npz")) as archive:
         disparity = archive[archive.files[0]].astype(np.float64)
-    rows, columns = distance_transform_edt(
-        ~np.isfinite(disparity), return_distances=False, return_indices=True
-    )
+    rows, columns = distance_transform_edt(~np.isfinite(disparity), return_distances=False, return_indices=True)
     return (_FOCAL * _BASELINE / (disparity[rows, columns] + _OFFSET)).astype(np.float32)
 
 

@@ -172,9 +172,7 @@ def paint(
                 if pattern != PLAIN:
                     share = _pattern(pattern, pu * frequency, pv * frequency, 1.2 * frequency)
                 elif leaf[MIX] > 0.0:
-                    share = min(
-                        1.0, max(0.0, leaf[MIX] * (0.5 + 0.8 * _texture(textures[6], sv * 0.37, su * 0.37)))
-                    )
+                    share = min(1.0, max(0.0, leaf[MIX] * (0.5 + 0.8 * _texture(textures[6], sv * 0.37, su * 0.37))))
                 shade = (1.0 + leaf[SHADE_U] * u + leaf[SHADE_V] * v - leaf[CURVE] * min(1.0, r * r)) * (
                     1.0 + leaf[CONTRAST] * noise
                 )
@@ -216,16 +214,12 @@ def paint(
                     share = min(1.0, max(0.0, share))
                 weight = rest[i, j] * max(1.0 + plane[P_CONTRAST] * noise, 0.04)
                 for c in range(3):
-                    linear[i, j, c] += weight * (
-                        plane[P_C0 + c] + share * (plane[P_C1 + c] - plane[P_C0 + c])
-                    )
+                    linear[i, j, c] += weight * (plane[P_C0 + c] + share * (plane[P_C1 + c] - plane[P_C0 + c]))
                 if depth[i, j] == 0.0:
                     depth[i, j] = z
             rx, ry = x / canvas[1], y / canvas[0]
             sx, sy = rx - light[6], ry - light[7]
-            gain = max(0.25, 1.0 + light[3] * rx + light[4] * ry) + light[5] / (
-                1.0 + 14.0 * (sx * sx + sy * sy)
-            )
+            gain = max(0.25, 1.0 + light[3] * rx + light[4] * ry) + light[5] / (1.0 + 14.0 * (sx * sx + sy * sy))
             for c in range(3):
                 value = min(1.0, linear[i, j, c] * gain * light[c])
                 level = tone[int(math.sqrt(value) * (NUM_TONES - 1))]

@@ -70,7 +70,7 @@ def make_scene(rng: np.random.Generator, outdoor: bool, height: int, width: int)
     """Draw one scene for a canvas of `height` x `width` pixels."""
     focal = width * rng.uniform(0.75, 1.4)
     palette = _colours(rng, int(rng.integers(4, 10)), outdoor)
-    planes, far = (_street if outdoor else _room)(rng, palette, focal, width)
+    planes = _street(rng, palette, focal, width) if outdoor else _room(rng, palette, focal)
     leaves = _leaves(rng, palette, planes, height, width, outdoor)
     warmth, tint = rng.normal(0, 0.09), rng.normal(0, 0.03)
     exposure = np.clip(np.exp(rng.normal(np.log(0.2), 0.45)) / _meter(leaves, planes), 0.3, 4)
@@ -89,7 +89,14 @@ def make_scene(rng: np.random.Generator, outdoor: bool, height: int, width: int)
         ],
         np.float32,
     )
-    return Scene(leaves, planes, light, _tone(rng), float(focal), float(far))
+    return Scene(leaves, planes, light, _tone(rng), float(focal), _deepest(planes, height, width))
+
+
+def _deepest(planes: np.ndarray, height: int, width: int) -> float:
+    """Return the largest depth of the background, on a grid of 33 x 33 pixels of the canvas."""
+    y, x = np.meshgrid(np.linspace(-0.5, 0.5, 33) * height, np.linspace(-0.5, 0.5, 33) * width, indexing="ij")
+    inverse = planes[:, P_Q, None, None] + planes[:, P_Q + 1, None, None] * x + planes[:, P_Q + 2, None, None] * y
+    return float(1 / inverse.max(axis=0).min())
 
 
 def _meter(leaves: np.ndarray, planes: np.ndarray) -> float:
@@ -161,9 +168,7 @@ def _turn(yaw: float, pitch: float) -> np.ndarray:
     return np.array([[1, 0, 0], [0, c, -s], [0, s, c]]) @ about_y
 
 
-def _room(
-    rng: np.random.Generator, palette: np.ndarray, focal: float, width: int
-) -> tuple[np.ndarray, float]:
+def _room(rng: np.random.Generator, palette: np.ndarray, focal: float) -> np.ndarray:
     """A box seen from inside, with the camera in it: back wall at 2.5 to 9 m."""
     painted = rng.uniform(0.35, 0.9, (3, 1)) * rng.uniform(0.85, 1.0, (3, 3))
     palette = np.concatenate([palette, painted])
@@ -177,15 +182,11 @@ def _room(
         (y, rng.uniform(0.9, 1.6), x, z),
         (-y, rng.uniform(0.9, 1.8), x, z),
     ]
-    rows = [
-        _surface(rng, turn @ n, d, np.stack([turn @ a, turn @ b]), palette, focal) for n, d, a, b in walls
-    ]
-    return np.asarray(rows, np.float32), depth * 1.1
+    rows = [_surface(rng, turn @ n, d, np.stack([turn @ a, turn @ b]), palette, focal) for n, d, a, b in walls]
+    return np.asarray(rows, np.float32)
 
 
-def _street(
-    rng: np.random.Generator, palette: np.ndarray, focal: float, width: int
-) -> tuple[np.ndarray, float]:
+def _street(rng: np.random.Generator, palette: np.ndarray, focal: float, width: int) -> np.ndarray:
     """A ground, a sky at the far end and, half of the time, one or two walls along the view."""
     far = np.exp(rng.uniform(np.log(6), np.log(22)))
     turn = _turn(rng.normal(0, 0.25), rng.normal(0.05, 0.15))
@@ -204,7 +205,7 @@ def _street(
         if rng.random() < 0.35:
             axes = np.stack([turn @ z, turn @ y])
             rows.append(_surface(rng, turn @ (side * x), rng.uniform(2, 8), axes, palette, focal))
-    return np.asarray(rows, np.float32), far
+    return np.asarray(rows, np.float32)
 
 
 def _leaves(
@@ -243,9 +244,7 @@ def _leaves(
 
     # Depth: just in front of the background at the leaf's foot, or anywhere before it.
     foot = leaves[:, CY] + 0.9 / leaves[:, IB]
-    inverse = (
-        planes[:, P_Q, None] + planes[:, P_Q + 1, None] * leaves[:, CX] + planes[:, P_Q + 2, None] * foot
-    )
+    inverse = planes[:, P_Q, None] + planes[:, P_Q + 1, None] * leaves[:, CX] + planes[:, P_Q + 2, None] * foot
     behind = np.max(inverse, axis=0)
     nearer = np.where(rng.random(num) < 0.3, rng.uniform(0.3, 1.0, num), rng.uniform(0.8, 1.0, num))
     depth = nearer / behind
@@ -281,9 +280,7 @@ def _stand(rng: np.random.Generator, leaves: np.ndarray, planes: np.ndarray, hei
     leaves[:, CY] = np.where(standing, horizon + share * below - 0.9 / leaves[:, IB], leaves[:, CY])
 
 
-def _place(
-    rng: np.random.Generator, num: int, smallest: float, largest: float, height: int, width: int
-) -> np.ndarray:
+def _place(rng: np.random.Generator, num: int, smallest: float, largest: float, height: int, width: int) -> np.ndarray:
     """Draw rows with position, outline, texture and shading; radii by inversion of the r^-3 density."""
     rows = np.zeros((num, LEAF_COLUMNS))
     radius = 1 / np.sqrt(1 / smallest**2 - rng.random(num) * (1 / smallest**2 - 1 / largest**2))
