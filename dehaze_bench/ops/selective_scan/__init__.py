@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dehaze_bench.errors import UsageError
 from dehaze_bench.ops.backends import available_backends, choose_backend
+from dehaze_bench.ops.order import check_order_type
 from dehaze_bench.ops.selective_scan.op import selective_scan_op
 
 __all__ = ["available_backends", "selective_scan"]
@@ -83,7 +84,6 @@ def _check(
         ("D", D_D, (num_channels,)),
         ("z", z_BLD, (batch, num_steps, num_channels)),
         ("delta_bias", delta_bias_D, (num_channels,)),
-        ("order", order_L, (num_steps,)),
         ("initial", initial_BDN, (batch, num_channels, num_states)),
     )
     for name, tensor, shape in expected:
@@ -96,5 +96,4 @@ def _check(
             )
         if tensor.device != u_BLD.device:
             raise UsageError(f"{name} is on {tensor.device} but u on {u_BLD.device}: move one of them")
-    if order_L is not None and order_L.dtype != torch.int64:
-        raise UsageError(f"order must be int64, not {order_L.dtype}: use order.long()")
+    check_order_type(order_L, num_steps, u_BLD.device)

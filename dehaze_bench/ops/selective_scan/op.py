@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from dehaze_bench.errors import UsageError
+from dehaze_bench.ops.order import check_order
 from dehaze_bench.ops.selective_scan import cpu, reference
 
 OPERATIONS_PER_STATE = 9
@@ -174,15 +174,3 @@ def _backward_operations(
 def state_dtype(x: Tensor) -> torch.dtype:
     """States are float32, or float64 where the data are."""
     return torch.float64 if x.dtype == torch.float64 else torch.float32
-
-
-def check_order(order_L: Tensor | None, num_steps: int) -> None:
-    """Refuse an order that is not a permutation: a kernel would read and write outside its tensors."""
-    if order_L is None:
-        return
-    inside = bool(((order_L >= 0) & (order_L < num_steps)).all())
-    if not inside or bool((torch.bincount(order_L, minlength=num_steps) != 1).any()):
-        raise UsageError(
-            f"order_L must visit each of the {num_steps} tokens once: gather the tokens of a route that skips, "
-            "repeats or pads before the scan"
-        )
