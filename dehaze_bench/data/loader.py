@@ -87,13 +87,16 @@ def _iterate(items: _Items, seed: int, start: int, stop: int, batch: int, num_wo
         prefetch_factor=2 if num_workers else None,
     )
     iterator = iter(loader)
-    for step in range(start, stop):
-        asked = time.perf_counter()
-        made: tuple[list[str], torch.Tensor, torch.Tensor] | BenchError = next(iterator)
-        if isinstance(made, BenchError):
-            raise made
-        names, hazy_BCHW, clear_BCHW = made
-        yield Batch(step, names, hazy_BCHW, clear_BCHW, wait=time.perf_counter() - asked)
+    try:
+        for step in range(start, stop):
+            asked = time.perf_counter()
+            made: tuple[list[str], torch.Tensor, torch.Tensor] | BenchError = next(iterator)
+            if isinstance(made, BenchError):
+                raise made
+            names, hazy_BCHW, clear_BCHW = made
+            yield Batch(step, names, hazy_BCHW, clear_BCHW, wait=time.perf_counter() - asked)
+    finally:
+        del iterator  # ends the workers now; left to a traceback and the garbage collector, that takes 5 s
 
 
 class _Steps:
