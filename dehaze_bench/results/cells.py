@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 
 Kind = Literal["ours", "rerun", "printed"]
 Mark = Literal["", "best", "second"]
+NO_SELECTION = "none"  # the `select` of a run that chose no weights: a prior, published weights
 
 
 class Group(NamedTuple):

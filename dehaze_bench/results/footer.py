@@ -9,6 +9,7 @@ from dehaze_bench.results.reference import ReferenceSet
 
 _ENV = ("device", "device_name", "backend", "torch", "python")
 _SELECT = {
+    "none": "none (nothing to choose: no training here)",
     "last": "last (weights of the last step)",
     "best@val": "best@val (best weights on held-out training images)",
     "best@test": "best@test (best weights on the test set itself: optimistic, kept to reproduce papers)",

@@ -12,18 +12,19 @@ _CSS = """
   --tint: #f4f6f8; --best: #0a5f38; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e4e8ec; --dim: #9aa5b1; --paper: #14181d;
   --line: #333b44; --tint: #1c2229; --best: #6fd6a2; } }
-body { margin: 2rem auto; max-width: 72rem; padding: 0 1rem; background: var(--paper); color: var(--ink);
+body { margin: 2rem auto; max-width: 84rem; padding: 0 1rem; background: var(--paper); color: var(--ink);
   font: 15px/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.25rem; font-weight: 600; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { padding: .4rem .7rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
+th, td { padding: .4rem .55rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
 th { color: var(--dim); font-weight: 600; border-bottom: 2px solid var(--line); }
 th.text, td.text { text-align: left; }
 td.text + td.text { color: var(--dim); }
 tbody + tbody td { background: var(--tint); }
 tbody tr:hover td { background: var(--line); }
 strong { color: var(--best); }
+sup { line-height: 0; }
 .second { text-decoration: underline; text-underline-offset: 3px; }
 .missing { color: var(--dim); font-style: italic; }
 ul { margin-top: 1rem; padding: 0; list-style: none; color: var(--dim); font-size: .85rem; }

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from dehaze_bench.errors import UsageError, nearest
 from dehaze_bench.results import page
-from dehaze_bench.results.cells import Cell, Row, Table
+from dehaze_bench.results.cells import NO_SELECTION, Cell, Row, Table
 from dehaze_bench.results.experiment import COST_COLUMNS
 from dehaze_bench.results.figures import figure, title
 
@@ -85,7 +85,7 @@ def _grid(table: Table, style: Style) -> Grid:
     extra = [
         (name, index)
         for index, name in enumerate(("test set", "protocol", "selection"))
-        if len({group[index] for group in groups if group[index]}) > 1
+        if len({group[index] for group in groups} - {None, NO_SELECTION}) > 1
     ]
     arrows = {True: " ↑", False: " ↓", None: ""}
     head = ["", "kind", *(title(column) + arrows[table.higher(column)] for column in table.columns), "n"]

@@ -29,7 +29,7 @@ def table(
     """Two seeds, an untrained row, a failed row with awkward characters, a printed row of another protocol."""
     make_run("00000001", psnr=20.0)
     make_run("00000002", psnr=21.0, seed=1)
-    make_run("00000003", psnr=17.0, ciede2000=4.0, train=None, evaluation={"step": None})
+    make_run("00000003", psnr=17.0, ciede2000=4.0, train=None, evaluation={"step": None, "select": "none"})
     make_failure("00000004", "50 % of {this} <b>&</b> a_b | c\\d [x] failed")
     experiment = make_experiment("Mamba & cross_100%", "hazy | input", "[x] <i>random</i> $1 ~ ^", seeds=(0, 1))
     ids = [["00000001", "00000002"], ["00000003"], ["00000004", "0000000a"]]

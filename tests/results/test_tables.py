@@ -110,6 +110,21 @@ def test_groups_do_not_compete(build: Callable[..., Table], make_run: MakeRun, f
     assert len(table.groups) == 3
 
 
+def test_rows_without_a_selection_compete_with_every_rule(build: Callable[..., Table], make_run: MakeRun) -> None:
+    make_run("00000001", psnr=20.0)
+    make_run("00000002", psnr=21.0)
+    make_run("00000003", psnr=30.0, evaluation={"select": "best@test"})
+    make_run("00000004", psnr=31.0, evaluation={"select": "best@test"})
+    for index, psnr in enumerate((10.0, 25.0, 40.0), start=5):
+        make_run(f"0000000{index}", psnr=psnr, train=None, evaluation={"select": "none", "step": None})
+    trained = [[f"0000000{index}"] for index in range(1, 5)]
+    weak, middle, strong = (build([*trained, [f"0000000{index}"]]) for index in (5, 6, 7))
+    assert marks(weak, "psnr") == {"a": "second", "b": "best", "c": "second", "d": "best", "e": ""}
+    assert marks(middle, "psnr") == {"a": "", "b": "second", "c": "second", "d": "best", "e": ""}
+    assert marks(strong, "psnr") == {"a": "", "b": "second", "c": "", "d": "second", "e": "best"}
+    assert marks(build([["00000005"], ["00000006"]]), "psnr") == {"a": "second", "b": "best"}
+
+
 def test_runs_of_one_row_must_share_their_group(build: Callable[..., Table], make_run: MakeRun) -> None:
     make_run("00000001")
     make_run("00000002", evaluation={"protocol": "full_y"})
