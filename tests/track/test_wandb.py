@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from loopback import serving
 from offline_file import history, records, staged_files
 from PIL import Image
 
@@ -186,6 +187,44 @@ def test_silent_server_costs_no_more_than_the_timeout(
     assert time.monotonic() - began < 20, "measured 4.9 s on a calm machine"
     assert "tracked offline" in caplog.text
     assert [row["loss"] for row in history(wandb_file(directory))] == [0.5]
+
+
+@pytest.mark.slow
+def test_online_run_reaches_the_server_with_its_pictures(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving() as server:
+        monkeypatch.setenv("WANDB_BASE_URL", server.url)
+        monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
+        sink = WandbSink(mode="online")
+        directory = start(sink, tmp_path)
+        sink.log(1, {"loss": 0.5})
+        sink.evaluation(EvaluationView("photos", 2, {"psnr": 9.0}, [("a", {"psnr": 9.0})], [picture("a", 0)]))
+        sink.finish({})
+    assert not list(directory.glob("wandb/offline-run-*")), "the run was really online"
+    streams = [body for path, body in server.uploads.items() if path.endswith(f"{RUN_ID}/file_stream")]
+    assert b"loss" in b"".join(streams)
+    table = json.loads(server.uploads["/upload/photos/images.table.json"])
+    cells = [cell["path"] for cell in table["data"][0][1:5]]
+    assert all(f"/upload/{path}" in server.uploads for path in cells)
+    assert list(home.rglob("*")) == []
+
+
+@pytest.mark.slow
+def test_server_that_dies_costs_no_more_than_the_finish_timeout(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving() as server:
+        monkeypatch.setenv("WANDB_BASE_URL", server.url)
+        monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
+        sink = WandbSink(mode="online", finish_timeout=3)
+        directory = start(sink, tmp_path)
+    began = time.monotonic()
+    sink.log(1, {"loss": 0.5})
+    sink.finish({})
+    assert time.monotonic() - began < 15, "measured 3.1 s on a calm machine"
+    (path,) = directory.glob("wandb/run-*/run-*.wandb")
+    assert [row["loss"] for row in history(path)] == [0.5]
 
 
 class _FullDisk:
