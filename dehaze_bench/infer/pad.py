@@ -80,9 +80,7 @@ def check_image(image_CHW: Tensor) -> None:
     if image_CHW.ndim != 3 or image_CHW.shape[0] != 3 or image_CHW.numel() == 0:
         raise UsageError(f"An image is (3, H, W) with H, W >= 1, not {tuple(image_CHW.shape)}.")
     if not image_CHW.is_floating_point():
-        raise UsageError(
-            f"An image holds floats in [0, 1], not {image_CHW.dtype}: divide 8-bit values by 255."
-        )
+        raise UsageError(f"An image holds floats in [0, 1], not {image_CHW.dtype}: divide 8-bit values by 255.")
 
 
 @contextmanager

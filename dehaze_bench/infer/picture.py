@@ -32,8 +32,9 @@ def read_picture(path: Path) -> Picture:
     """
     notes: list[str] = []
     with Image.open(path) as opened:
-        if getattr(opened, "n_frames", 1) > 1:
-            notes.append(f"only the first of {opened.n_frames} frames")
+        num_frames = int(getattr(opened, "n_frames", 1))
+        if num_frames > 1:
+            notes.append(f"only the first of {num_frames} frames")
         opened.load()
         upright = ImageOps.exif_transpose(opened)
     if upright.has_transparency_data:

@@ -64,9 +64,7 @@ def check_tile(tile: int, overlap: int, multiple: int) -> None:
     if tile < 1 or tile % multiple:
         below, above = tile // multiple * multiple, (tile // multiple + 1) * multiple
         fitting = f"{below} or {above}" if below > 0 else str(max(above, multiple))
-        raise UsageError(
-            f"tile={tile} is not a multiple of {multiple}, which the model needs: use tile={fitting}."
-        )
+        raise UsageError(f"tile={tile} is not a multiple of {multiple}, which the model needs: use tile={fitting}.")
     if overlap < 0 or overlap > tile - multiple:
         raise UsageError(
             f"overlap={overlap} does not fit tile={tile}: use a value from 0 to {tile - multiple}, "
@@ -85,9 +83,7 @@ def place_tiles(size: int, tile: int, overlap: int, multiple: int) -> list[tuple
     stride = (tile - overlap) // multiple
     room = (size - tile) // multiple
     num_gaps = -(-room // stride)
-    return [
-        (i * room // num_gaps * multiple, i * room // num_gaps * multiple + tile) for i in range(num_gaps + 1)
-    ]
+    return [(i * room // num_gaps * multiple, i * room // num_gaps * multiple + tile) for i in range(num_gaps + 1)]
 
 
 def blend_weights(spans: list[tuple[int, int]]) -> list[Tensor]:
@@ -106,9 +102,7 @@ def blend_weights(spans: list[tuple[int, int]]) -> list[Tensor]:
     total_P = torch.zeros(size, dtype=torch.float64)
     for (start, stop), weight in zip(spans, weights, strict=True):
         total_P[start:stop] += weight
-    return [
-        (weight / total_P[start:stop]).float() for (start, stop), weight in zip(spans, weights, strict=True)
-    ]
+    return [(weight / total_P[start:stop]).float() for (start, stop), weight in zip(spans, weights, strict=True)]
 
 
 def _ramp(length: int) -> Tensor:

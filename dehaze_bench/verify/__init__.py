@@ -1,0 +1,81 @@
+"""Golden fixtures: our output against the published one.
+
+A check is chosen by what a fixture says it is (`model`, `scan`, `build.function`), never by the name of its
+folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from dehaze_bench.errors import BenchError, UsageError, nearest
+from dehaze_bench.verify.compare import Row
+from dehaze_bench.verify.fixture import Fixture, find_fixtures, load_fixture
+from dehaze_bench.verify.measures import check_metrics
+from dehaze_bench.verify.networks import check_aodnet, check_dark_channel_prior
+from dehaze_bench.verify.operators import (
+    check_bi_wkv,
+    check_mamba_block,
+    check_q_shift,
+    check_selective_scan,
+)
+from dehaze_bench.verify.real import check_real
+from dehaze_bench.verify.report import Report, render, to_json
+from dehaze_bench.verify.scanning import check_scan
+
+__all__ = ["Report", "Row", "render", "to_json", "verify"]
+
+CHECKS: dict[str, Callable[[Fixture], list[Row]]] = {
+    "aodnet": check_aodnet,
+    "dcp": check_dark_channel_prior,
+    "metrics_pairs": check_metrics,
+    "ops_bi_wkv": check_bi_wkv,
+    "ops_mamba1_block": check_mamba_block,
+    "ops_q_shift": check_q_shift,
+}
+# Fixtures of one function in many shapes say which function, not which shape, in their build table.
+FUNCTIONS: dict[str, Callable[[Fixture], list[Row]]] = {"selective_scan reference": check_selective_scan}
+
+
+def verify(paths: list[Path], samples: Path | None = None) -> Report:
+    """Check every fixture at `paths` (fixture folders, scan files, folders of these) and report on all.
+
+    A fixture that is unknown, malformed or says something we do not understand becomes a problem of the
+    report (exit code 2) and the rest goes on; a difference above tolerance wins (exit code 1). `samples` is
+    the folder of published weights and real images that the real_* fixtures need.
+    """
+    rows: list[Row] = []
+    problems: list[tuple[str, str]] = []
+    for path in paths:
+        try:
+            found = find_fixtures(path)
+        except UsageError as error:
+            problems.append((str(path), str(error)))
+            continue
+        for fixture_path in found:
+            try:
+                rows += check(load_fixture(fixture_path), samples)
+            except BenchError as error:
+                problems.append((fixture_path.stem, str(error)))
+            except (RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+                # A fixture can be malformed in more ways than anyone lists; one must not hide the others.
+                message = f"{fixture_path} could not be checked: {type(error).__name__}: {error}"
+                problems.append((fixture_path.stem, message))
+    return Report(tuple(rows), tuple(problems))
+
+
+def check(fixture: Fixture, samples: Path | None = None) -> list[Row]:
+    """Return the rows of one fixture; raises UsageError for one that is not known."""
+    if fixture.kind == "scan":
+        return check_scan(fixture)
+    if fixture.kind == "real":
+        return check_real(fixture, samples)
+    function = fixture.spec.get("build", {}).get("function")
+    if function in FUNCTIONS:
+        return FUNCTIONS[function](fixture)
+    if fixture.model not in CHECKS:
+        raise UsageError(
+            f"{fixture.path}: there is no check for model '{fixture.model}'. {nearest(fixture.model, CHECKS)}"
+        )
+    return CHECKS[fixture.model](fixture)
