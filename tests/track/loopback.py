@@ -65,11 +65,7 @@ def _answer(operation: str, variables: dict[str, Any], url: str) -> dict[str, An
         "RunResumeStatus": {"model": {"bucket": None, **PROJECT}},
         "UpsertBucket": {"upsertBucket": {"bucket": bucket, "inserted": True}},
         "OrganizationCoreWeaveOrganizationID": {"entity": {"organization": None}},
-        "CreateArtifact": {
-            "createArtifact": {
-                "artifact": {"id": "a", "state": "PENDING", "artifactSequence": {"latestArtifact": None}}
-            }
-        },
+        "CreateArtifact": {"createArtifact": {"artifact": artifact}},
         "CreateArtifactManifest": {"createArtifactManifest": manifest},
         "UpdateArtifactManifest": {"updateArtifactManifest": manifest},
         "CommitArtifact": {"commitArtifact": {"artifact": {"id": "a", "digest": "d"}}},
