@@ -60,6 +60,18 @@ def check(cfg: DictConfig) -> None:
         raise UsageError(f"The model turns an image of shape {tuple(image.shape)} into {tuple(out.shape)}")
 
 
+def check_all(cfg: DictConfig) -> None:
+    """Check as `check` does, and that device, data, protocol and the rest can be made."""
+    check(cfg)
+    device(cfg)
+    for make in (protocol, testset, schedule, loss):
+        make(cfg)
+    network = meta_model(cfg)
+    if trainable(network):
+        dataset(cfg)
+        optimizer(cfg, network)
+
+
 def trainable(model: nn.Module) -> bool:
     """Whether there is something to learn (a prior and the identity have nothing)."""
     return bool(getattr(model, "trainable", True))
@@ -147,9 +159,7 @@ def device(cfg: DictConfig) -> torch.device:
     try:
         found = torch.device(name)
     except RuntimeError as error:
-        raise UsageError(
-            f"runtime.device={name} is no device: use auto, cpu, cuda or cuda:N."
-        ) from error
+        raise UsageError(f"runtime.device={name} is no device: use auto, cpu, cuda or cuda:N.") from error
     if found.type == "cuda" and not torch.cuda.is_available():
         raise UsageError(f"runtime.device={name}, but this torch sees no GPU: use runtime.device=cpu.")
     return found

@@ -146,4 +146,3 @@ def _walk(node: DictConfig, prefix: str) -> Iterator[str]:
         child = node._get_node(key)
         if isinstance(child, DictConfig) and not child._is_none():
             yield from _walk(child, f"{prefix}{key}.")
-

@@ -135,8 +135,18 @@ def check(cfg: DictConfig) -> None:
     Checked are unknown keys (also those added by `+` and `++`), the arguments of every `_target_` against its
     signature, and the ranges of plain values. Whether model, scan and sizes fit together is for `build.check`.
     """
-    _check_keys(cfg, Config, "")
-    for group in ("model", "scan", "dataset", "testset", "optimizer", "schedule", "loss", "protocol", "track"):
+    check_keys(cfg)
+    for group in (
+        "model",
+        "scan",
+        "dataset",
+        "testset",
+        "optimizer",
+        "schedule",
+        "loss",
+        "protocol",
+        "track",
+    ):
         node = cfg[group]
         if isinstance(node, DictConfig) and "_target_" in node:
             _check_target(node, group, allowed=BUILD_KEYS if group == "model" else frozenset())
@@ -145,6 +155,11 @@ def check(cfg: DictConfig) -> None:
                 if key != "name":
                     raise UsageError(f"Unknown key '{group}.{key}': '{group}' takes no arguments here.")
     _check_values(cfg)
+
+
+def check_keys(cfg: DictConfig) -> None:
+    """Raise `UsageError` for a key that the schema does not know or a value that is missing."""
+    _check_keys(cfg, Config, "")
 
 
 def _check_keys(node: DictConfig, schema: type, prefix: str) -> None:
@@ -168,7 +183,7 @@ def _check_target(node: DictConfig, path: str, allowed: frozenset[str] = frozens
     open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
     for key, value in node.items():
         name = str(key)
-        if name.startswith("_") and name.endswith("_") or name in allowed:
+        if (name.startswith("_") and name.endswith("_")) or name in allowed:
             continue
         if name not in parameters and not open_ended:
             raise UsageError(f"Unknown key '{path}.{name}'. {nearest(name, [*parameters, *allowed])}")
@@ -222,9 +237,7 @@ def _check_values(cfg: DictConfig) -> None:
     for item in train.augment:
         _check_choice("train.augment", item, AUGMENTATIONS)
     if train.select == "best@val" and train.val_images < 1:
-        raise UsageError(
-            "train.select=best@val needs held-out training images: set train.val_images, for example 16."
-        )
+        raise UsageError("train.select=best@val needs held-out training images: set train.val_images, for example 16.")
     if train.select != "last" and train.eval_every is None:
         raise UsageError(f"train.select={train.select} needs train.eval_every, the steps between evaluations.")
 

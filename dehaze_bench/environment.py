@@ -7,7 +7,18 @@ import os
 import platform
 from typing import Any
 
-PACKAGES = ("torch", "numpy", "numba", "pillow", "kornia", "scikit-image", "hydra-core", "triton", "mamba-ssm", "wandb")
+PACKAGES = (
+    "torch",
+    "numpy",
+    "numba",
+    "pillow",
+    "kornia",
+    "scikit-image",
+    "hydra-core",
+    "triton",
+    "mamba-ssm",
+    "wandb",
+)
 
 
 def describe_environment(device: Any = "cpu") -> dict[str, Any]:

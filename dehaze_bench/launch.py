@@ -54,9 +54,7 @@ def launch(labels: Sequence[str], rows: Sequence[Sequence[str]], launcher: Seque
     try:
         config = loader.load_configuration("config", list(launcher), run_mode=RunMode.MULTIRUN)
         context = HydraContext(config_loader=loader, callbacks=Callbacks())
-        plugin = Plugins.instance().instantiate_launcher(
-            hydra_context=context, task_function=run_row, config=config
-        )
+        plugin = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=run_row, config=config)
     except (HydraException, ImportError) as error:
         raise UsageError(
             f"The launcher cannot be made: {str(error).splitlines()[0]}. Launchers beyond 'basic' need the extra "

@@ -60,15 +60,8 @@ class TrainState:
             partial.unlink(missing_ok=True)
 
     def load(self, path: Path, run_id: str) -> None:
-        """Continue from a checkpoint; raises `JobError` for a file that is torn or belongs to another run."""
-        remedy = f"Delete {path} to start this run from step 0."
-        try:
-            content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-            found = content["id"]
-        except Exception as error:  # torch raises many kinds for a damaged file
-            raise JobError(f"The checkpoint {path} cannot be read ({type(error).__name__}). {remedy}") from error
-        if found != run_id:
-            raise JobError(f"The checkpoint {path} belongs to run {found}, not {run_id}. {remedy}")
+        """Continue from a checkpoint; raises `JobError` as `read_checkpoint` does."""
+        content = read_checkpoint(path, run_id)
         self.model.load_state_dict(content["model"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.scaler.load_state_dict(content["scaler"])
@@ -76,6 +69,19 @@ class TrainState:
             self.ema.load_state_dict(content["ema"])
         torch.set_rng_state(content["rng"])
         self.step, self.best, self.seconds = content["step"], content["best"], content["seconds"]
+
+
+def read_checkpoint(path: Path, run_id: str) -> dict[str, Any]:
+    """Return the content of a checkpoint; raises `JobError` for a file that is torn or belongs to another run."""
+    remedy = f"Delete {path} to start this run from step 0."
+    try:
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        found = content["id"]
+    except Exception as error:  # torch raises many kinds for a damaged file
+        raise JobError(f"The checkpoint {path} cannot be read ({type(error).__name__}). {remedy}") from error
+    if found != run_id:
+        raise JobError(f"The checkpoint {path} belongs to run {found}, not {run_id}. {remedy}")
+    return content
 
 
 def averaged(model: nn.Module, decay: float | None) -> AveragedModel | None:

@@ -1,0 +1,357 @@
+"""argv to one function per verb. Heavy imports happen inside the verbs, so that help, `ls` and `table` answer at once."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from dehaze_bench import arguments, help
+from dehaze_bench.arguments import Arguments
+from dehaze_bench.errors import BenchError, UsageError, nearest
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry point; exits with 0, or with the code of the error: 2 usage, 1 failed job, 75 requeue."""
+    sys.exit(run(list(sys.argv[1:] if argv is None else argv)))
+
+
+def run(argv: Arguments) -> int:
+    """Do one verb and return the exit code."""
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(help.VERBS.get(argv[1], help.OVERVIEW) if len(argv) > 1 else help.OVERVIEW, end="")
+        return 0 if argv else 2
+    if argv[0] in ("-V", "--version"):
+        from dehaze_bench import __version__
+
+        print(f"dehaze-bench {__version__}")
+        return 0
+    verb, rest = argv[0], argv[1:]
+    if verb not in VERBS:
+        return _fail(UsageError(f"Unknown verb '{verb}'. {nearest(verb, VERBS)}"))
+    if any(text in ("-h", "--help") for text in rest):
+        print(help.VERBS[verb], end="")
+        return 0
+    try:
+        return VERBS[verb](rest)
+    except BenchError as error:
+        return _fail(error)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output closed it: `| head`
+        sys.stderr.close()
+        return 0
+
+
+def _fail(error: BenchError) -> int:
+    print(f"dehaze-bench: {error}", file=sys.stderr)
+    return error.exit_code
+
+
+def train(argv: Arguments) -> int:
+    """One run, or many with -m."""
+    many, argv = arguments.flag(argv, "-m", "--multirun")
+    shown, argv = arguments.option(argv, "--cfg")
+    arguments.only_overrides("train", argv)
+    if many:
+        return _train_many(argv)
+    from dehaze_bench.compose import compose_run
+
+    composed = compose_run(argv)
+    if shown is not None:
+        from omegaconf import OmegaConf
+
+        if shown != "job":
+            raise UsageError(f"--cfg {shown} is unknown: use --cfg job.")
+        print(OmegaConf.to_yaml(composed.cfg), end="")
+        return 0
+    from dehaze_bench import run
+
+    return _report(run.train(composed))
+
+
+def _train_many(argv: Arguments) -> int:
+    from dehaze_bench.compose import expand
+    from dehaze_bench.launch import launch, split_launcher
+
+    launcher, overrides = split_launcher(argv)
+    rows = expand(overrides)
+    varying = [text.split("=")[0] for text in overrides if "," in text]
+    labels = [", ".join(t for t in row if t.split("=")[0] in varying) or " ".join(row) or "defaults" for row in rows]
+    return _summary(launch(labels, rows, launcher))
+
+
+def evaluate(argv: Arguments) -> int:
+    """Old weights on a test set, under a protocol."""
+    run_id, argv = arguments.assignment(argv, "run")
+    arguments.only_overrides("eval", argv)
+    from dehaze_bench import run, source
+
+    return _report(run.evaluate(source.compose_for(argv, run_id), run_id))
+
+
+def sweep(argv: Arguments) -> int:
+    """Every run of an experiment, then its table."""
+    dry, argv = arguments.flag(argv, "--dry-run", "-n")
+    rerun, argv = arguments.assignment(argv, "rerun")
+    if rerun not in (None, "failed"):
+        raise UsageError(f"rerun={rerun} is unknown: use rerun=failed, or leave it out.")
+    name, argv = arguments.positional(argv, "sweep", "an experiment")
+    arguments.only_overrides("sweep", argv)
+    launcher = [text for text in argv if text.lstrip("+~").startswith("hydra")]
+    overrides = [text for text in argv if text not in launcher]
+    from dehaze_bench import sweep as sweeps
+
+    plan = sweeps.plan(name, overrides)
+    wanted = [p for p in plan.runs if p.state != "done" and (p.state != "failed" or rerun == "failed")]
+    done = sum(p.state == "done" for p in plan.runs)
+    print(f"{plan.experiment.name}: {len(plan.runs)} runs, {done} done, {len(wanted)} to do", file=sys.stderr)
+    if dry:
+        for planned in plan.runs:
+            print(f"{planned.state:12}{planned.name}  {planned.label}")
+        return 0
+    code = 0
+    if wanted:
+        from dehaze_bench.launch import launch
+
+        statuses = launch([p.label for p in wanted], [p.overrides for p in wanted], launcher)
+        code = _summary(statuses)
+        plan = sweeps.plan(name, overrides)
+    for planned in plan.runs:
+        if planned.state == "failed" and planned not in wanted and rerun != "failed":
+            print(
+                f"failed before: {planned.label}: {planned.reason} (rerun=failed tries again)",
+                file=sys.stderr,
+            )
+            code = max(code, 1)
+    table = sweeps.table_of(plan)
+    _print_table(table)
+    tables = sweeps.write_table(table, plan.tables_dir)
+    _print_tracked(plan, table)
+    print("table:   ", *tables)
+    return code
+
+
+def table(argv: Arguments) -> int:
+    """The table of an experiment."""
+    form, argv = arguments.option(argv, "--format")
+    out, argv = arguments.option(argv, "--out")
+    publish, argv = arguments.flag(argv, "--publish")
+    name, argv = arguments.positional(argv, "table", "an experiment")
+    arguments.only_overrides("table", argv)
+    from dehaze_bench import sweep as sweeps
+    from dehaze_bench.results.files import write_text_atomic
+    from dehaze_bench.results.renderers import render
+
+    if form is not None and form not in (*sweeps.FORMATS, "console"):
+        raise UsageError(f"Unknown format '{form}'. {nearest(form, (*sweeps.FORMATS, 'console'))}")
+    plan = sweeps.plan(name, argv)
+    made = sweeps.table_of(plan)
+    if form in (None, "console") and out is None:
+        _print_table(made)
+    else:
+        suffix = Path(out).suffix.lstrip(".") if out else ""
+        text = render(made, form or (suffix if suffix in sweeps.FORMATS else "md"))
+        if out is None:
+            print(text, end="" if text.endswith("\n") else "\n")
+        else:
+            Path(out).parent.mkdir(parents=True, exist_ok=True)
+            write_text_atomic(Path(out), text)
+            print(out)
+    if publish:
+        for path in sweeps.publish(made, plan.tables_dir):
+            print("W&B:     ", path)
+    return 0
+
+
+def ls(argv: Arguments) -> int:
+    """What there is to choose from."""
+    failed, argv = arguments.flag(argv, "--failed")
+    what = argv[0] if argv and "=" not in argv[0] else None
+    arguments.only_overrides("ls", argv[1:] if what else argv)
+    from dehaze_bench import listing
+
+    print(listing.lines(what, argv[1:] if what else argv, failed))
+    return 0
+
+
+def check(argv: Arguments) -> int:
+    """Everything that can be known before a run starts."""
+    if argv and "=" not in argv[0]:
+        from dehaze_bench import build
+        from dehaze_bench import sweep as sweeps
+        from dehaze_bench.compose import compose_run
+
+        name, argv = arguments.positional(argv, "check", "an experiment")
+        plan = sweeps.plan(name, argv)
+        for planned in plan.runs:
+            try:
+                build.check_all(compose_run(planned.overrides).cfg)
+            except BenchError as error:
+                raise UsageError(f"Row '{planned.label}': {error}") from error
+        print(f"{plan.experiment.name}: {len(plan.runs)} runs, all sound")
+        return 0
+    arguments.only_overrides("check", argv)
+    from dehaze_bench import build
+    from dehaze_bench.compose import compose_run
+
+    build.check_all(compose_run(argv).cfg)
+    print("sound")
+    return 0
+
+
+def show(argv: Arguments) -> int:
+    """A composed config, its identity and its cost."""
+    arguments.only_overrides("show", argv)
+    from omegaconf import OmegaConf
+
+    from dehaze_bench import build, config
+    from dehaze_bench.compose import compose_run
+
+    composed = compose_run(argv)
+    build.check(composed.cfg)
+    identity = config.identify(config.scientific(composed.cfg), composed.choices)
+    network = build.meta_model(composed.cfg)
+    print(OmegaConf.to_yaml(composed.cfg), end="")
+    print(f"# run {identity.name}")
+    print(f"# parameters {build.count_params(network):,}")
+    if build.trainable(network):
+        print(f"# multiply-adds at 256x256 {build.count_macs(network):,.0f}")
+    return 0
+
+
+def verify(argv: Arguments) -> int:
+    """Golden fixtures."""
+    as_json, argv = arguments.flag(argv, "--json")
+    samples, argv = arguments.option(argv, "--samples")
+    for text in argv:
+        if text.startswith("-"):
+            raise UsageError(f"Unknown option '{text}' of verify. {nearest(text, ['--json', '--samples'])}")
+    if not argv:
+        raise UsageError("verify needs fixture folders or scan files, for example ../shared/golden/ops_bi_wkv.")
+    from dehaze_bench import verify as verifying
+
+    default = Path("..") / "shared" / "samples"
+    folder = Path(samples) if samples else (default if default.is_dir() else None)
+    report = verifying.verify([Path(text) for text in argv], folder)
+    print(verifying.to_json(report) if as_json else verifying.render(report))
+    return report.exit_code
+
+
+def restore(argv: Arguments) -> int:
+    """Photographs and folders."""
+    run_id, argv = arguments.assignment(argv, "run")
+    tile, argv = arguments.assignment(argv, "tile")
+    overlap, argv = arguments.assignment(argv, "overlap")
+    beside, argv = arguments.assignment(argv, "side_by_side")
+    device, argv = arguments.assignment(argv, "device")
+    places = [text for text in argv if "=" not in text]
+    if len(places) != 2:
+        raise UsageError("restore needs a source and a target: dehaze-bench restore run=ID photos/ restored/")
+    from dehaze_bench import build, source
+    from dehaze_bench.compose import compose_run
+    from dehaze_bench.infer import restore_folder
+
+    overrides = [text for text in argv if "=" in text] + ([f"runtime.device={device}"] if device else [])
+    composed = compose_run(overrides) if run_id is None else source.compose_for(overrides, run_id)
+    found = source.load(composed, run_id)
+    target = build.device(composed.cfg)
+    summary = restore_folder(
+        found.network.to(target),
+        Path(places[0]),
+        Path(places[1]),
+        tile=arguments.integer(tile, "tile"),
+        overlap=arguments.integer(overlap, "overlap") or (32 if overlap is None else 0),
+        device=target,
+        side_by_side=(beside or "").lower() == "true",
+        on_progress=lambda done, total, result: print(
+            f"[{done}/{total}] {result.target or result.source}"
+            + (f"  FAILED: {result.error}" if result.error else f"  {result.seconds:.1f} s")
+            + "".join(f"  ({note})" for note in result.notes),
+            flush=True,
+        ),
+    )
+    ignored = f", {len(summary.ignored)} other files left alone" if summary.ignored else ""
+    print(f"{len(summary.done)} restored, {len(summary.failed)} failed{ignored}")
+    return 1 if summary.failed else 0
+
+
+def env(argv: Arguments) -> int:
+    """Versions, device, backends."""
+    as_json, argv = arguments.flag(argv, "--json")
+    arguments.only_overrides("env", argv)
+    from dehaze_bench.environment import describe_environment
+
+    found = describe_environment("cpu")
+    if as_json:
+        print(json.dumps(found, indent=1))
+        return 0
+    backends = found.pop("backends")
+    for key, value in found.items():
+        print(f"{key:14} {value}")
+    for op, states in backends.items():
+        for backend, state in states.items():
+            print(f"{op + '/' + backend:30} {state}")
+    return 0
+
+
+VERBS: dict[str, Callable[[Arguments], int]] = {
+    "train": train,
+    "eval": evaluate,
+    "sweep": sweep,
+    "table": table,
+    "restore": restore,
+    "ls": ls,
+    "show": show,
+    "check": check,
+    "verify": verify,
+    "env": env,
+}
+
+
+def _report(outcome: object) -> int:
+    from dehaze_bench.run import Outcome
+
+    assert isinstance(outcome, Outcome)
+    found = outcome.record.evaluation
+    values = "  ".join(f"{name} {value.mean:.4f}" for name, value in found.metrics.items())
+    how = "was done before" if outcome.skipped else "done"
+    print(f"{outcome.path} {how}: {found.testset} ({found.protocol}, n={found.n})  {values}")
+    return 0
+
+
+def _summary(statuses: Sequence[object]) -> int:
+    """List what did not succeed, last; the exit code is 1 if a row failed, else 75 if one was stopped."""
+    from dehaze_bench.launch import Status
+
+    found = [status for status in statuses if isinstance(status, Status)]
+    counts = {state: sum(s.state == state for s in found) for state in ("done", "skipped", "failed", "requeue")}
+    print(", ".join(f"{n} {state}" for state, n in counts.items() if n) or "nothing to do", file=sys.stderr)
+    for status in found:
+        if status.state in ("failed", "requeue"):
+            print(f"{status.state}: {status.label}: {status.message}  [{status.run}]", file=sys.stderr)
+    return 1 if counts["failed"] else 75 if counts["requeue"] else 0
+
+
+def _print_table(made: object) -> None:
+    from dehaze_bench.results.cells import Table
+    from dehaze_bench.results.renderers import print_table
+
+    assert isinstance(made, Table)
+    print_table(made)
+
+
+def _print_tracked(plan: object, made: object) -> None:
+    from dehaze_bench import sweep as sweeps
+    from dehaze_bench.results.cells import Table
+
+    assert isinstance(plan, sweeps.Plan)
+    assert isinstance(made, Table)
+    if plan.track == "disabled":
+        return
+    for path in sweeps.tracked(plan):
+        print("W&B run: ", path)
+    for path in sweeps.publish(made, plan.tables_dir):
+        print("W&B table:", path)

@@ -1,0 +1,74 @@
+"""What `dehaze-bench ls` prints: choices of every group from the files themselves, experiments, and runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from dehaze_bench.errors import UsageError, nearest
+from dehaze_bench.registry import experiment_dirs, list_choices, list_groups
+
+# What people ask for, and the config group that holds it.
+GROUPS = {
+    "models": "model",
+    "mixers": "model/mixer",
+    "scans": "scan",
+    "datasets": "dataset",
+    "testsets": "testset",
+    "optimizers": "optimizer",
+    "schedules": "schedule",
+    "losses": "loss",
+    "protocols": "protocol",
+    "recipes": "recipe",
+    "runtimes": "runtime",
+    "trackers": "track",
+}
+
+
+def lines(what: str | None, overrides: Sequence[str] = (), failed: bool = False) -> str:
+    """Return the listing as text; raises `UsageError` for something that cannot be listed."""
+    if what is None:
+        counts = {name: len(list_choices(group)) for name, group in GROUPS.items()}
+        return "\n".join([*(f"{name:12}{count}" for name, count in counts.items()), "experiments", "runs"])
+    if what == "experiments":
+        return _experiments()
+    if what == "runs":
+        return _runs(overrides, failed)
+    group = GROUPS.get(what, what)
+    if group not in list_groups():
+        raise UsageError(f"There are no '{what}' to list. {nearest(what, [*GROUPS, 'experiments', 'runs'])}")
+    return _columns(list_choices(group))
+
+
+def _columns(found: dict[str, str]) -> str:
+    width = max((len(name) for name in found), default=0) + 2
+    return "\n".join(f"{name:{width}}{text}".rstrip() for name, text in found.items())
+
+
+def _experiments() -> str:
+    from dehaze_bench.results.experiment import list_experiments
+
+    found = list_experiments(experiment_dirs())
+    return _columns({item.name: item.title or f"cannot be read: {item.error}" for item in found})
+
+
+def _runs(overrides: Sequence[str], failed: bool) -> str:
+    from dehaze_bench.results.store import Store
+
+    root = Path("runs")
+    for text in overrides:
+        key, _, value = text.partition("=")
+        if key != "paths.runs":
+            raise UsageError(f"ls runs takes paths.runs=DIR only, not '{text}'.")
+        root = Path(value)
+    rows = []
+    for run in Store(root).runs():
+        if failed and run.state not in ("failed", "broken"):
+            continue
+        text = run.reason
+        if run.record is not None:
+            evaluation = run.record.evaluation
+            values = "  ".join(f"{name} {value.mean:.3f}" for name, value in evaluation.metrics.items())
+            text = f"{evaluation.testset} {evaluation.protocol} n={evaluation.n}  {values}"
+        rows.append(f"{run.id}  {run.state:12}{run.slug:44}{text}".rstrip())
+    return "\n".join(rows) or f"no {'failed ' if failed else ''}runs under {root}"

@@ -1,0 +1,101 @@
+"""Where the weights of an evaluation or a restoration come from: a finished run, or a file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from dehaze_bench import build, config
+from dehaze_bench.compose import Composed, compose_run
+from dehaze_bench.errors import UsageError
+from dehaze_bench.results.store import Store, StoredRun
+from dehaze_bench.weights import load_own, load_published, read_metadata
+from dehaze_bench.weights.files import hash_file
+
+BEST = "best.safetensors"
+# What a run fixes for every later evaluation of its weights.
+FIXED = ("model", "scan", "train", "optimizer", "schedule", "loss", "recipe", "dataset", "seed", "weights")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A network with its weights, the config it was built from, and what identifies it.
+
+    `kind` is "ours" or "rerun" (published weights); `step` and `select` are those of the training, if any.
+    """
+
+    network: nn.Module
+    cfg: DictConfig
+    choices: dict[str, str]
+    kind: str
+    seed: int
+    step: int | None
+    select: str
+    weights: str | None
+
+    def half(self) -> dict[str, Any]:
+        """Return the part of the identity of an evaluation that the weights decide."""
+        whole = config.scientific(self.cfg)
+        return {"model": whole["model"], "scan": whole["scan"], "weights": self.weights, "seed": self.seed}
+
+
+def compose_for(overrides: list[str], run: str | None) -> Composed:
+    """Compose an evaluation: test set and protocol of the old run stand unless overridden."""
+    if run is None:
+        return compose_run(overrides)
+    given = {text.lstrip("+~").split("=")[0] for text in overrides}
+    for name in given:
+        if name.split(".")[0].split("/")[0] in FIXED:
+            raise UsageError(f"'{name}' is fixed by run={run}: an evaluation changes testset and protocol only.")
+    paths = [text for text in overrides if text.startswith("paths.runs=")]
+    stored = find_run(compose_run(paths).cfg, run)
+    assert stored.record is not None
+    kept = [f"{group}={stored.record.choices[group]}" for group in ("testset", "protocol") if group not in given]
+    return compose_run([*kept, *overrides])
+
+
+def find_run(cfg: DictConfig, run: str) -> StoredRun:
+    """Return a finished run; raises `UsageError` naming the nearest where there is none."""
+    return Store(Path(cfg.paths.runs)).require(run)
+
+
+def load(composed: Composed, run: str | None) -> Source:
+    """Return the weights of a finished run, of `cfg.weights`, or a network that has none to load."""
+    return _from_run(composed, run) if run is not None else _from_file(composed)
+
+
+def _from_run(composed: Composed, run: str) -> Source:
+    stored = find_run(composed.cfg, run)
+    record = stored.record
+    assert record is not None
+    cfg = OmegaConf.load(stored.path / "config.yaml")
+    assert isinstance(cfg, DictConfig)
+    network = build.model(cfg)
+    if build.trainable(network):
+        load_own(network, stored.path / BEST)
+    choices = {k: v for k, v in record.choices.items() if k.split("/")[0] in FIXED}
+    step, select = record.evaluation.step, record.evaluation.select
+    return Source(network, cfg, choices, record.kind, record.seed, step, select, record.id)
+
+
+def _from_file(composed: Composed) -> Source:
+    cfg = composed.cfg
+    network = build.model(cfg)
+    kind, step, weights = "ours", None, None
+    if cfg.weights is not None:
+        path = Path(cfg.weights)
+        if path.suffix == ".safetensors" and "config" in read_metadata(path):
+            step = int(load_own(network, path).get("step", 0))
+            weights = hash_file(path)
+        else:
+            weights = load_published(composed.choices["model"], network, path).sha256
+            kind = "rerun"
+    elif build.trainable(network):
+        raise UsageError(
+            f"Model '{composed.choices['model']}' needs weights here: give run=ID of a finished run, or weights=FILE."
+        )
+    return Source(network, cfg, {}, kind, int(cfg.seed), step, "none", weights)
