@@ -43,9 +43,7 @@ class Charbonnier:
 
     def __post_init__(self) -> None:
         if self.epsilon <= 0:
-            raise UsageError(
-                f"loss.epsilon={self.epsilon} must be above 0: use 1e-3, or loss=l1 for the limit."
-            )
+            raise UsageError(f"loss.epsilon={self.epsilon} must be above 0: use 1e-3, or loss=l1 for the limit.")
 
     def __call__(self, restored_BCHW: Tensor, clear_BCHW: Tensor) -> Tensor:
         with torch.autocast(restored_BCHW.device.type, enabled=False):
@@ -88,9 +86,7 @@ class L1SSIM:
                     f"loss=l1_ssim needs crops of at least {self.window} pixels per side, "
                     f"these have {height} x {width}: raise train.crop or set loss=l1."
                 )
-            ssim_BCHW = kornia.metrics.ssim(
-                restored_BCHW.float(), clear_BCHW.float(), self.window, padding="valid"
-            )
+            ssim_BCHW = kornia.metrics.ssim(restored_BCHW.float(), clear_BCHW.float(), self.window, padding="valid")
             return l1 + self.weight * (1.0 - ssim_BCHW.mean())
 
 

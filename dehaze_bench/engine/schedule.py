@@ -28,9 +28,7 @@ class Cosine:
 
     def __post_init__(self) -> None:
         if not 0 <= self.floor <= 1 or self.warmup < 0:
-            raise UsageError(
-                f"schedule: floor must be in [0, 1] and warmup >= 0, not {self.floor}, {self.warmup}"
-            )
+            raise UsageError(f"schedule: floor must be in [0, 1] and warmup >= 0, not {self.floor}, {self.warmup}")
 
     def __call__(self, step: int, steps: int) -> float:
         """Return the factor on the base learning rate at `step` of `steps` (from 0)."""

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dehaze_bench.errors import UsageError
+from dehaze_bench.nn.depthwise import convolve
 from dehaze_bench.nn.mixers.mixer import Mixer
 
 
@@ -27,7 +28,7 @@ class GatedConv(Mixer):
         return s_BLD, gate_BLD
 
     def mix(self, s_BLD: Tensor, order_L: Tensor | None = None) -> Tensor:
-        return F.silu(self.conv(s_BLD.transpose(1, 2)).transpose(1, 2))
+        return F.silu(convolve(self.conv, s_BLD))
 
     def leave(self, y_BLD: Tensor, gate_BLD: Tensor | None) -> Tensor:
         assert gate_BLD is not None

@@ -15,6 +15,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
+from dehaze_bench.nn.depthwise import convolve
 from dehaze_bench.nn.mixers.mixer import Mixer
 from dehaze_bench.ops.selective_scan import selective_scan
 
@@ -76,7 +77,7 @@ class Mamba(Mixer):
 
     def mix(self, s_BLD: Tensor, order_L: Tensor | None = None) -> Tensor:
         if self.conv1d is not None:
-            s_BLD = self.conv1d(s_BLD.transpose(1, 2))[..., : s_BLD.shape[1]].transpose(1, 2)
+            s_BLD = convolve(self.conv1d, s_BLD)
         u_BLD = F.silu(s_BLD)
         dt_BLR, B_BLN, C_BLN = self.x_proj(u_BLD).split([self.dt_rank, self.d_state, self.d_state], dim=-1)
         delta_BLD = F.linear(dt_BLR, self.dt_proj.weight)
