@@ -1,0 +1,53 @@
+# Two commands matter: `make bench` (a demonstration, about ten minutes) and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+RUN := $(BIN)/dehaze-bench
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-dev bench test test-slow lint format type layers clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt
+	$(BIN)/pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	@touch $@
+
+setup: $(VENV)/.installed ## make .venv and install the package
+setup-dev: $(VENV)/.installed-dev ## the same with what tests and linters need
+
+bench: setup ## train the demonstration and print its table; a second call only prints it
+	$(RUN) sweep experiments/demo.yaml
+
+test: setup-dev ## run the test suite without the slow tests
+	$(BIN)/python -m pytest -q -m 'not slow'
+
+test-slow: setup-dev ## run the slow tests
+	$(BIN)/python -m pytest -q -m slow
+
+layers: setup-dev ## check who imports whom
+	$(BIN)/python -m pytest -q tests/test_layers.py
+
+lint: setup-dev ## ruff
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: setup-dev ## ruff, in place
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+type: setup-dev ## mypy
+	$(BIN)/mypy
+
+clean: ## remove the environment and caches; runs and tables stay
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
