@@ -35,16 +35,12 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], str]:
     Raises UsageError for a file that is missing, unreadable, holds pickled objects or holds no state dict.
     """
     if not path.is_file():
-        raise UsageError(
-            f"There is no weights file at {path}: give the path of a .safetensors or torch file."
-        )
+        raise UsageError(f"There is no weights file at {path}: give the path of a .safetensors or torch file.")
     if path.suffix == ".safetensors":
         try:
             return load_file(path), "safetensors"
         except (SafetensorError, OSError) as error:
-            raise UsageError(
-                f"{path} is not a readable safetensors file ({error}): fetch it again."
-            ) from None
+            raise UsageError(f"{path} is not a readable safetensors file ({error}): fetch it again.") from None
     content = _read_torch(path)
     tensors, container = _find_state_dict(content, path)
     if all(name.startswith("module.") for name in tensors):
@@ -70,9 +66,7 @@ def _read_torch(path: Path) -> object:
         if "GLOBAL" in str(error) or "Unsupported class" in str(error):
             message = f"{path} holds pickled Python objects, which would run code when loaded. {_REMEDY}"
         else:
-            message = (
-                f"{path} is no weights file, or holds more than tensors: give a .safetensors or torch file."
-            )
+            message = f"{path} is no weights file, or holds more than tensors: give a .safetensors or torch file."
         raise UsageError(message) from None
     except (RuntimeError, EOFError, ValueError, OSError, KeyError, UnicodeDecodeError) as error:
         if "TorchScript" in str(error):

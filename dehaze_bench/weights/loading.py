@@ -32,9 +32,7 @@ def load_published(model_name: str, model: nn.Module, path: Path) -> LoadInfo:
     missing, left over or of another shape.
     """
     if model_name not in KEY_MAPS:
-        raise UsageError(
-            f"Published weights of model '{model_name}' are not known. {nearest(model_name, KEY_MAPS)}"
-        )
+        raise UsageError(f"Published weights of model '{model_name}' are not known. {nearest(model_name, KEY_MAPS)}")
     tensors, source_format = read_tensors(path)
     load_strictly(model, KEY_MAPS[model_name](tensors), source=str(path))
     return LoadInfo(hash_file(path), len(tensors), source_format)

@@ -46,6 +46,4 @@ def test_every_parameter_gets_a_gradient() -> None:
         for parameter in model.parameters():
             parameter.abs_()  # no ReLU may close
     model(torch.rand(1, 3, 16, 16)).sum().backward()
-    assert all(
-        parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in model.parameters()
-    )
+    assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in model.parameters())

@@ -129,9 +129,7 @@ def test_an_unknown_model_names_the_known_ones(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_faults_are_named_and_nothing_is_loaded(
-    change: Callable[[dict[str, Tensor]], object], message: str
-) -> None:
+def test_faults_are_named_and_nothing_is_loaded(change: Callable[[dict[str, Tensor]], object], message: str) -> None:
     model = AODNet()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     state = {name: tensor + 1 for name, tensor in before.items()}
