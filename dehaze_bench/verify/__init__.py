@@ -75,7 +75,6 @@ def check(fixture: Fixture, samples: Path | None = None) -> list[Row]:
     if function in FUNCTIONS:
         return FUNCTIONS[function](fixture)
     if fixture.model not in CHECKS:
-        raise UsageError(
-            f"{fixture.path}: there is no check for model '{fixture.model}'. {nearest(fixture.model, CHECKS)}"
-        )
+        hint = nearest(fixture.model, [*CHECKS, *(f"any model whose build.function is '{name}'" for name in FUNCTIONS)])
+        raise UsageError(f"{fixture.path}: there is no check for model '{fixture.model}'. {hint}")
     return CHECKS[fixture.model](fixture)

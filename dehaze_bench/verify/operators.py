@@ -82,12 +82,13 @@ def check_bi_wkv(fixture: Fixture) -> list[Row]:
     build = BuildArguments(fixture)
     stated = tuple(build.take(name) for name in ("batch", "tokens", "channels"))
     build.finish()
-    inputs = [fixture.tensor(name) for name in ("spatial_decay", "spatial_first", "k", "v")]
-    if tuple(inputs[2].shape) != stated:
-        raise UsageError(f"{fixture.path}: k has shape {tuple(inputs[2].shape)} where build states {stated}.")
+    decay_C, first_C = fixture.tensor("spatial_decay"), fixture.tensor("spatial_first")
+    k_BLC, v_BLC = fixture.tensor("k"), fixture.tensor("v")
+    if tuple(k_BLC.shape) != stated:
+        raise UsageError(f"{fixture.path}: k has shape {tuple(k_BLC.shape)} where build states {stated}.")
     outputs = {
-        "out (auto, float32)": bi_wkv(*(x.float() for x in inputs), backend="auto"),
-        "out (reference)": bi_wkv(*inputs, backend="reference"),
+        "out (auto, float32)": bi_wkv(decay_C.float(), first_C.float(), k_BLC.float(), v_BLC.float(), backend="auto"),
+        "out (reference)": bi_wkv(decay_C, first_C, k_BLC, v_BLC, backend="reference"),
     }
     return compare_arrays(fixture, outputs)
 

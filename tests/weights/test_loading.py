@@ -75,6 +75,7 @@ class Payload:
         return Path.touch, (self.trace,)
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("protocol", ["torch", "pickle"])
 def test_no_code_of_a_file_runs(tmp_path: Path, protocol: str) -> None:
     trace, path = tmp_path / "trace", tmp_path / "evil.pth"
