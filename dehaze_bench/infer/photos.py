@@ -15,7 +15,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor, nn
 
-from dehaze_bench.errors import UsageError
+from dehaze_bench.errors import BenchError, UsageError
 from dehaze_bench.infer.pad import multiple_of, restore
 from dehaze_bench.infer.picture import Picture, read_picture, to_8bit, write_png
 from dehaze_bench.infer.tiling import check_tile, restore_tiled
@@ -75,8 +75,9 @@ def restore_folder(
     """
     photos, ignored = find_photos(source)
     targets = name_targets(photos, source, out)
+    multiple = multiple_of(model)
     if tile is not None:
-        check_tile(tile, overlap, multiple_of(model))
+        check_tile(tile, overlap, multiple)
     results: list[PhotoResult] = []
     for photo, target in zip(photos, targets, strict=True):
         pair = target.parent / "side_by_side" / target.name if side_by_side else None
@@ -140,6 +141,8 @@ def _restore_photo(
         else:
             restored_CHW = restore_tiled(model, picture.image_CHW, tile, overlap, device=device)
         _write(restored_CHW, picture, target, pair)
+    except BenchError as reason:
+        error = str(reason)
     except UnidentifiedImageError:
         error = "not a readable image"
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as reason:

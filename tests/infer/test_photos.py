@@ -11,7 +11,7 @@ from infer_networks import Same
 from PIL import Image
 from torch import Tensor, nn
 
-from dehaze_bench.errors import UsageError
+from dehaze_bench.errors import JobError, UsageError
 from dehaze_bench.infer import PhotoResult, Summary, restore_folder
 from dehaze_bench.infer.picture import read_picture, to_8bit
 
@@ -106,6 +106,22 @@ class Hungry(nn.Module):
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+
+class Choosy(nn.Module):
+    multiple = 1
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        if x_BCHW.shape[-1] < 20:
+            raise JobError("too small for this network")
+        return x_BCHW
+
+
+def test_a_photo_that_the_network_refuses_does_not_stop_the_rest(tmp_path: Path) -> None:
+    Image.fromarray(colours(9, 10)).save(tmp_path / "a.png")
+    Image.fromarray(colours(9, 30)).save(tmp_path / "b.png")
+    summary = restore_folder(Choosy(), tmp_path, tmp_path / "out", device="cpu")
+    assert [result.error for result in summary.results] == ["too small for this network", None]
 
 
 def test_what_the_network_does_wrong_is_reported(tmp_path: Path) -> None:
