@@ -12,9 +12,14 @@ from dehaze_bench.errors import UsageError, nearest
 OK = "ok"
 
 
-@functools.cache
+@torch.compiler.assume_constant_result
 def numba_status() -> str:
     """Return "ok" or why Numba cannot be used; imports it, once."""
+    return _import_numba()
+
+
+@functools.cache
+def _import_numba() -> str:
     try:
         importlib.import_module("numba")
     except Exception as error:  # a broken installation raises more than ImportError

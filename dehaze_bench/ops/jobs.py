@@ -31,6 +31,14 @@ def run_jobs(kernel: Callable[..., None], jobs: Sequence[np.ndarray], arguments:
         for job in jobs:
             kernel(job, *arguments)
         return
-    pool = _pool(os.getpid(), num_threads)
-    for future in [pool.submit(kernel, job, *arguments) for job in jobs]:
-        future.result()
+    remaining = iter(jobs)  # a list's iterator hands every job to one thread only
+
+    def work_off() -> None:
+        for job in remaining:
+            kernel(job, *arguments)
+
+    pool = _pool(os.getpid(), num_threads - 1)
+    helpers = [pool.submit(work_off) for _ in range(num_threads - 1)]
+    work_off()
+    for helper in helpers:
+        helper.result()

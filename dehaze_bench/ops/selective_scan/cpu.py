@@ -79,7 +79,7 @@ def scan_backward(
     dinitial_BND = np.empty_like(dA_BND)
     dD_BD, dbias_BD = np.empty((batch, num_channels), np.float32), np.empty((batch, num_channels), np.float32)
     dB_PBLGN = np.zeros((num_parts, batch, num_steps, num_groups, num_states), np.float32)
-    dC_PBLGN = np.zeros_like(dB_PBLGN)
+    dC_PBLGN = np.zeros(dB_PBLGN.shape, np.float32)  # unlike zeros_like, asks the system for zeroed pages
     inputs = _inputs(u_BLD, delta_BLD, A_DN, B_BLGN, C_BLGN, D_D, z_BLD, delta_bias_D, order_L)
     flags = (z_BLD is not None, delta_softplus, CHUNK)
     gradients = (_rows(dy_BLD), _array(dlast_BDN.mT))
@@ -89,12 +89,12 @@ def scan_backward(
     return {
         "u": torch.from_numpy(du_BLD),
         "delta": torch.from_numpy(ddelta_BLD),
-        "A": torch.from_numpy(dA_BND).sum(0).mT.contiguous(),
+        "A": torch.from_numpy(dA_BND.sum(0)).mT.contiguous(),
         "B": _sum_parts(dB_PBLGN),
         "C": _sum_parts(dC_PBLGN),
-        "D": torch.from_numpy(dD_BD).sum(0),
+        "D": torch.from_numpy(dD_BD.sum(0)),
         "z": torch.from_numpy(dz_BLD),
-        "delta_bias": torch.from_numpy(dbias_BD).sum(0),
+        "delta_bias": torch.from_numpy(dbias_BD.sum(0)),
         "initial": torch.from_numpy(dinitial_BND).mT.contiguous(),
     }
 
@@ -138,8 +138,7 @@ def _rows(x_BLD: Tensor) -> np.ndarray:
 
 
 def _sum_parts(x_PBLGN: np.ndarray) -> Tensor:
-    parts = torch.from_numpy(x_PBLGN)
-    return parts[0] if len(parts) == 1 else parts.sum(0)
+    return torch.from_numpy(x_PBLGN[0] if len(x_PBLGN) == 1 else x_PBLGN.sum(0))
 
 
 def _jobs(batch: int, num_groups: int, num_channels: int) -> list[np.ndarray]:

@@ -47,8 +47,8 @@ def _number(typing: Any, bits: Any) -> Any:
 def exp(x):  # type: ignore[no-untyped-def]
     """e**x for x <= 0 or moderate, to 1e-14 relative, without a call: libm's would keep the loop scalar."""
     y = x * LOG2_E
-    y = y if y > -1020.0 else -1020.0
-    y = y if y < 1020.0 else 1020.0
+    y = -1020.0 if y < -1020.0 else y  # in this form NaN stays NaN
+    y = 1020.0 if y > 1020.0 else y
     rounded = y + ROUNDER
     f = y - (rounded - ROUNDER)
     p = POWERS[11]
