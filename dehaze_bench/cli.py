@@ -1,4 +1,4 @@
-"""argv to one function per verb. Heavy imports happen inside the verbs, so that help, `ls` and `table` answer at once."""
+"""argv to one function per verb. Heavy imports happen inside the verbs, so help, `ls` and `table` answer at once."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def sweep(argv: Arguments) -> int:
         code = _summary(statuses)
         plan = sweeps.plan(name, overrides)
     for planned in plan.runs:
-        if planned.state == "failed" and planned not in wanted and rerun != "failed":
+        if planned.state == "failed" and planned.id not in {p.id for p in wanted}:
             print(
                 f"failed before: {planned.label}: {planned.reason} (rerun=failed tries again)",
                 file=sys.stderr,
@@ -291,9 +291,8 @@ def env(argv: Arguments) -> int:
     backends = found.pop("backends")
     for key, value in found.items():
         print(f"{key:14} {value}")
-    for op, states in backends.items():
-        for backend, state in states.items():
-            print(f"{op + '/' + backend:30} {state}")
+    for backend, status in backends.items():
+        print(f"{'ops/' + backend:14} {status}")
     return 0
 
 

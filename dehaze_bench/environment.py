@@ -26,7 +26,7 @@ def describe_environment(device: Any = "cpu") -> dict[str, Any]:
     import torch
 
     from dehaze_bench import __version__
-    from dehaze_bench.ops import available_backends
+    from dehaze_bench.ops.backends import available_backends
 
     device = torch.device(device)
     found: dict[str, Any] = {"dehaze_bench": __version__, "python": platform.python_version()}

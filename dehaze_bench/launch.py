@@ -23,6 +23,9 @@ from dehaze_bench.compose import Composed, compose_run
 from dehaze_bench.errors import BenchError, Requeue, UsageError
 from dehaze_bench.registry import conf_dirs
 
+# Set by the first row of this process that a signal stopped: the rows after it are not started.
+_stopped: list[str] = []
+
 
 @dataclass(frozen=True)
 class Status:
@@ -61,6 +64,7 @@ def launch(labels: Sequence[str], rows: Sequence[Sequence[str]], launcher: Seque
             f"'sweep': pip install 'dehaze-bench[sweep]'."
         ) from error
     GlobalHydra.instance().clear()
+    _stopped.clear()
     returns = plugin.launch([list(row) for row in rows], initial_job_idx=0)
     return [_status(label, found) for label, found in zip(labels, returns, strict=True)]
 
@@ -76,13 +80,16 @@ def run_row(cfg: DictConfig) -> dict[str, Any]:
     name, state, message, code = "", "failed", "", 1
     try:
         name = run.name_of(composed)
+        if _stopped:
+            raise Requeue(f"Not started: {_stopped[0]}")
         outcome = run.train(composed)
         state, code = ("skipped" if outcome.skipped else "done"), 0
     except Requeue as error:
         state, message, code = "requeue", str(error), error.exit_code
+        _stopped.append(message)
     except BenchError as error:
         message, code = str(error), 1
-    except Exception as error:  # one row's bug is that row's failure
+    except Exception as error:  # a bug outside the run itself is that row's failure, too
         message = f"{type(error).__name__}: {error}"
         traceback.print_exc()
     return asdict(Status("", name, state, time.perf_counter() - started, message, code))

@@ -19,11 +19,11 @@ from torch import nn
 from dehaze_bench import build, config, source
 from dehaze_bench.compose import Composed
 from dehaze_bench.config import NUMERICS, Identity
-from dehaze_bench.data import batches
+from dehaze_bench.data import TestPair, TrainingSet, batches
 from dehaze_bench.data.holdout import hold_out
 from dehaze_bench.engine import evaluation, loop, state
 from dehaze_bench.environment import describe_environment
-from dehaze_bench.errors import JobError, Requeue, UsageError
+from dehaze_bench.errors import BenchError, JobError, Requeue, UsageError
 from dehaze_bench.infer import restore
 from dehaze_bench.infer.picture import to_8bit, write_png
 from dehaze_bench.results import record as records
@@ -114,7 +114,8 @@ class _Things:
         self.device = build.device(cfg)
         self.protocol = build.protocol(cfg)
         self.testset = build.testset(cfg)
-        self.dataset, self.validation = None, []
+        self.dataset: TrainingSet | None = None
+        self.validation: list[TestPair] = []
         if with_data and build.trainable(build.meta_model(cfg)):
             self.dataset, self.validation = hold_out(
                 build.dataset(cfg), cfg.train.val_images, cfg.train.crop, int(cfg.seed)
@@ -281,7 +282,6 @@ def _measure(
 
 def _finish(folder: Path, record: records.RunRecord, sinks: _Reports) -> None:
     sinks.finish(record.to_dict())
-    (folder / records.FAILED).unlink(missing_ok=True)
     records.write_record(folder, record)
 
 
@@ -336,12 +336,17 @@ def _working_in(cfg: DictConfig, identity: Identity) -> Iterator[Path]:
     except Exception as error:
         failure = records.Failure.from_exception(error, identity.id, identity.slug, _now())
         records.write_failure(folder, failure)
-        raise
+        if isinstance(error, BenchError):
+            raise
+        raise JobError(
+            f"The run failed with {type(error).__name__}: {error}. The traceback is in {folder / records.FAILED}."
+        ) from error
     finally:
         lock.release()
 
 
 def _write_config(folder: Path, composed: Composed) -> None:
+    (folder / records.FAILED).unlink(missing_ok=True)  # this attempt has not failed yet
     write_text_atomic(folder / "config.yaml", OmegaConf.to_yaml(composed.cfg, resolve=True))
     environment = describe_environment(build.device(composed.cfg))
     environment |= {"overrides": list(composed.overrides), "pid": os.getpid(), "started": _now()}
