@@ -101,10 +101,11 @@ def optimizer(cfg: DictConfig, network: nn.Module) -> Optimizer:
         for prefix, module in network.named_modules()
         for name in getattr(module, "no_weight_decay", tuple)()
     }
-    decayed, plain = [], []
+    decayed: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
     for name, parameter in network.named_parameters():
         (plain if name in exempt or parameter.ndim <= 1 else decayed).append(parameter)
-    groups = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
+    groups: list[dict[str, Any]] = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
     result: Optimizer = _make(cfg.optimizer, "optimizer")([group for group in groups if group["params"]])
     return result
 
@@ -188,8 +189,9 @@ def _make(node: DictConfig, path: str) -> Any:
 
 
 def _model_maker(cfg: DictConfig) -> Callable[[], nn.Module]:
-    node = OmegaConf.to_container(cfg.model, resolve=True)
-    assert isinstance(node, dict)
+    plain = OmegaConf.to_container(cfg.model, resolve=True)
+    assert isinstance(plain, dict)
+    node: dict[str, Any] = {str(key): value for key, value in plain.items()}
     match = {str(k): v for k, v in (node.pop("match", None) or {}).items() if v is not None}
     supplied = {}
     found = scan(cfg)

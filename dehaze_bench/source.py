@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from dehaze_bench import build, config
-from dehaze_bench.compose import Composed, compose_run
+from dehaze_bench.compose import Composed, compose_run, parse
 from dehaze_bench.errors import UsageError
 from dehaze_bench.results.store import Store, StoredRun
 from dehaze_bench.weights import load_own, load_published, read_metadata
@@ -47,15 +47,23 @@ def compose_for(overrides: list[str], run: str | None) -> Composed:
     """Compose an evaluation: test set and protocol of the old run stand unless overridden."""
     if run is None:
         return compose_run(overrides)
-    given = {text.lstrip("+~").split("=")[0] for text in overrides}
-    for name in given:
-        if name.split(".")[0].split("/")[0] in FIXED:
-            raise UsageError(f"'{name}' is fixed by run={run}: an evaluation changes testset and protocol only.")
-    paths = [text for text in overrides if text.startswith("paths.runs=")]
-    stored = find_run(compose_run(paths).cfg, run)
-    assert stored.record is not None
-    kept = [f"{group}={stored.record.choices[group]}" for group in ("testset", "protocol") if group not in given]
-    return compose_run([*kept, *overrides])
+    keys = {override.key_or_group: override for override in parse(overrides)}
+    for key in keys:
+        if key.split(".")[0].split("/")[0] in FIXED:
+            raise UsageError(f"'{key}' is fixed by run={run}: an evaluation changes testset and protocol only.")
+    kept = [group for group in ("testset", "protocol") if group not in keys]
+    inner = [key for key in keys if key.split(".")[0] in kept]
+    composed = compose_run([text for text in overrides if text.lstrip("+~").split("=")[0] not in inner])
+    stored = find_run(composed.cfg, run)
+    saved = OmegaConf.load(stored.path / "config.yaml")
+    assert isinstance(saved, DictConfig) and stored.record is not None
+    choices = dict(composed.choices)
+    for group in kept:
+        composed.cfg[group] = saved[group]
+        choices[group] = stored.record.choices[group]
+    for key in inner:
+        OmegaConf.update(composed.cfg, key, keys[key].value(), force_add=True)
+    return replace(composed, choices=choices, overrides=tuple(overrides))
 
 
 def find_run(cfg: DictConfig, run: str) -> StoredRun:

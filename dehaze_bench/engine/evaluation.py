@@ -20,9 +20,14 @@ Restore = Callable[[Tensor], Tensor]
 class Pair(Protocol):
     """A test pair: name and images (3, H, W) in [0, 1]; without truth there is nothing to measure."""
 
-    name: str
-    hazy: Tensor
-    clear: Tensor | None
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def hazy(self) -> Tensor: ...
+
+    @property
+    def clear(self) -> Tensor | None: ...
 
 
 class TestSet(Protocol):

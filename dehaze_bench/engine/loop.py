@@ -21,11 +21,20 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 class Batch(Protocol):
     """What the loop needs of a batch: its step, file names, images (B, 3, H, W) and the seconds waited for it."""
 
-    step: int
-    names: list[str]
-    hazy_BCHW: Tensor
-    clear_BCHW: Tensor
-    wait: float
+    @property
+    def step(self) -> int: ...
+
+    @property
+    def names(self) -> list[str]: ...
+
+    @property
+    def hazy_BCHW(self) -> Tensor: ...
+
+    @property
+    def clear_BCHW(self) -> Tensor: ...
+
+    @property
+    def wait(self) -> float: ...
 
 
 @dataclass(frozen=True)

@@ -66,8 +66,8 @@ class UNet(nn.Module):
         self.fusions = nn.ModuleList(SelectiveKernelFusion(dims[i]) for i in (3, 4))
         self.unembed = nn.Conv2d(dims[4], 4 * patch**2, 3, padding=1, padding_mode="reflect")
         # Gain and offset start at zero, so training starts from the hazy input instead of from noise.
-        nn.init.zeros_(self.unembed.weight)
-        nn.init.zeros_(self.unembed.bias)
+        for parameter in self.unembed.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, image_BCHW: Tensor) -> Tensor:
         x = self.embed(F.pixel_unshuffle(2 * image_BCHW - 1, self.patch))
