@@ -1,0 +1,104 @@
+"""Experiments: plan, launch, failing rows, tables and their files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dehaze_bench import cli, sweep
+from dehaze_bench.errors import UsageError
+from dehaze_bench.launch import launch, split_launcher
+from tests import tiny
+
+EXPERIMENT = """\
+name: small
+title: A small experiment
+note: three rows
+base: [{base}]
+seeds: [0]
+rows:
+  - {{label: hazy input, overrides: [model=identity]}}
+  - {{label: conv, overrides: [{row}], seeds: [0, 1]}}
+  - {{label: crash, overrides: [{row}, optimizer.lr={lr}]}}
+columns: [params, psnr, ssim]
+sort: psnr
+"""
+
+
+@pytest.fixture
+def experiment(tmp_path: Path) -> Path:
+    row = ", ".join(f'"{text}"' for text in (*tiny.NETWORK, *tiny.TRAINING))
+    base = ", ".join(f'"{text}"' for text in tiny.overrides(tmp_path))
+    path = tmp_path / "small.yaml"
+    # A learning rate this large makes the weights, and so the next loss, non-finite.
+    path.write_text(EXPERIMENT.format(base=base, row=row + ', "train.clip=null"', lr="1e30"))
+    return path
+
+
+def test_a_failing_row_does_not_stop_the_sweep_and_is_listed_last(
+    experiment: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert cli.run(["sweep", str(experiment)]) == 1
+    shown = capsys.readouterr()
+    assert "3 done, 1 failed" in shown.err
+    last = [line for line in shown.err.splitlines() if line.startswith("failed:")]
+    assert len(last) == 1 and "crash, seed 0" in last[0] and "loss is" in last[0]
+    assert "Traceback" not in shown.err
+    assert (tmp_path / "tables" / "small" / "table.md").read_text().count("conv") >= 1
+
+    # The second call runs nothing: what is done is skipped, what failed is named again.
+    assert cli.run(["sweep", str(experiment)]) == 1
+    shown = capsys.readouterr()
+    assert "3 done, 0 to do" in shown.err and "rerun=failed tries again" in shown.err
+
+    assert cli.run(["sweep", str(experiment), "rerun=failed"]) == 1
+    assert "1 failed" in capsys.readouterr().err
+
+
+def test_a_dry_run_writes_nothing(experiment: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    assert cli.run(["sweep", str(experiment), "--dry-run"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 4
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_table_averages_seeds_and_knows_its_runs(experiment: Path, tmp_path: Path) -> None:
+    cli.run(["sweep", str(experiment)])
+    table = sweep.table_of(sweep.plan(str(experiment)))
+    rows = {row.label: row for row in table.rows}
+    psnr = next(cell for cell in rows["conv"].cells if cell.column == "psnr")
+    assert psnr.n == 2 and len(psnr.runs) == 2 and psnr.std is not None
+    assert rows["hazy input"].untrained and "failed" in rows["crash"].remark
+
+
+@pytest.mark.parametrize("form", ["md", "csv", "tex", "html"])
+def test_table_prints_every_format(experiment: Path, form: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["table", str(experiment), "--format", form]) == 0
+    assert "conv" in capsys.readouterr().out
+
+
+def test_a_wrong_row_fails_before_any_run(experiment: Path, tmp_path: Path) -> None:
+    experiment.write_text(experiment.read_text().replace("model=identity", "model=identiti"))
+    with pytest.raises(UsageError, match=r"row 'hazy input': Unknown model 'identiti'.*identity"):
+        sweep.plan(str(experiment))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_train_m_makes_one_run_per_combination(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = tiny.overrides(tmp_path, *tiny.NETWORK, *tiny.TRAINING, "scan=raster,random", "seed=0,1")
+    arguments.remove("scan=raster")
+    assert cli.run(["train", "-m", *arguments]) == 0
+    assert "4 done" in capsys.readouterr().err
+    assert len(list((tmp_path / "runs").glob("*/result.json"))) == 4
+    assert not list((tmp_path / "runs").rglob("multirun.yaml")) and not (tmp_path / "runs" / ".hydra").exists()
+
+
+def test_an_unknown_launcher_names_the_extra(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="sweep"):
+        launch(["one"], [tiny.overrides(tmp_path, "model=identity")], ["hydra/launcher=nope"])
+
+
+def test_launcher_overrides_are_told_apart() -> None:
+    mine, runs = split_launcher(["hydra/launcher=joblib", "scan=cross", "+hydra.launcher.n_jobs=2"])
+    assert mine == ["hydra/launcher=joblib", "+hydra.launcher.n_jobs=2"] and runs == ["scan=cross"]
