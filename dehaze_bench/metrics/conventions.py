@@ -115,6 +115,4 @@ _TABLE: list[tuple[str, Reading, Score]] = [
     ("ciede2000_8bit", _rounded, Ciede2000()),
 ]
 
-CONVENTIONS: dict[str, Convention] = {
-    name: Convention(name, reading, score) for name, reading, score in _TABLE
-}
+CONVENTIONS: dict[str, Convention] = {name: Convention(name, reading, score) for name, reading, score in _TABLE}

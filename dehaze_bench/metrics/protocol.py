@@ -34,9 +34,7 @@ class Protocol:
         for column, convention in self.metrics.items():
             if convention not in CONVENTIONS:
                 hint = nearest(convention, CONVENTIONS, limit=len(CONVENTIONS))
-                raise UsageError(
-                    f"protocol '{self.name}': unknown convention '{convention}' for {column}. {hint}"
-                )
+                raise UsageError(f"protocol '{self.name}': unknown convention '{convention}' for {column}. {hint}")
         if self.crop is not None and self.crop not in CROPS:
             hint = nearest(self.crop, CROPS)
             raise UsageError(f"protocol '{self.name}': unknown crop '{self.crop}'. {hint}")

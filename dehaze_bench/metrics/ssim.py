@@ -67,9 +67,7 @@ class Ssim:
         # Five moments as channels of one image: six times faster on the CPU than as a batch.
         flat_1CHW = x_MCHW.flatten(0, 1).unsqueeze(0)
         mode = "valid" if self.padding == "valid" else "same"
-        flat_1CHW = filter2d_separable(
-            flat_1CHW, weights_1K, weights_1K, _BORDER_TYPES[self.padding], padding=mode
-        )
+        flat_1CHW = filter2d_separable(flat_1CHW, weights_1K, weights_1K, _BORDER_TYPES[self.padding], padding=mode)
         means_MCHW = flat_1CHW.unflatten(1, x_MCHW.shape[:2]).squeeze(0)
         if self.across_channels:
             matrix_OI = _repeat_edges(weights_1K[0], x_MCHW.shape[1])

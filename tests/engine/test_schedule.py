@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from dehaze_bench.engine.schedule import Constant, Cosine
@@ -13,7 +15,7 @@ def test_cosine_starts_at_one_and_ends_at_the_floor() -> None:
     values = [schedule(step, 100) for step in range(100)]
     assert values[0] == 1.0
     assert values[-1] == pytest.approx(0.1)
-    assert all(a >= b for a, b in zip(values, values[1:], strict=False))
+    assert all(a >= b for a, b in itertools.pairwise(values))
 
 
 def test_warmup_rises_linearly_and_meets_the_cosine() -> None:

@@ -91,9 +91,7 @@ def test_identical_images(name: str) -> None:
     side = convention.smallest_side + 3
     picture = torch.from_numpy(smooth_image(5, side, side + 7)).mul(255).round().div(255)
     value = convention(picture, picture)
-    if (
-        name == "psnr_rgb_8bit_trunc"
-    ):  # k/255*255 may fall below k in float32, then truncation loses one level
+    if name == "psnr_rgb_8bit_trunc":  # k/255*255 may fall below k in float32, then truncation loses one level
         assert value > 48
     elif name.startswith("psnr"):
         assert value == (100.0 if name.endswith("_ffa") else math.inf)
