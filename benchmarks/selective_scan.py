@@ -50,6 +50,7 @@ def main() -> None:
     machine = describe_machine()
     print("  ".join(f"{key} {value}" for key, value in machine.items()))
     rows = []
+    step(lambda x: scan(x, None, "numba"), draw_inputs(64), train=True)()  # compile, so that no figure contains it
     for length in [int(text) for text in options.lengths.split(",")]:
         rows += measure_length(length, options.repeats)
     print_table(rows)
