@@ -36,9 +36,11 @@ def assignment(argv: Arguments, name: str) -> tuple[str | None, Arguments]:
 
 def positional(argv: Arguments, verb: str, what: str) -> tuple[str, Arguments]:
     """Take the one argument that is neither an option nor an override; raises `UsageError` where it is missing."""
-    names = [text for text in argv if "=" not in text and not text.startswith("-")]
-    if len(names) != 1:
+    names = [text for text in argv if "=" not in text and not text.startswith(("-", "~"))]
+    if not names:
         raise UsageError(f"{verb} needs {what}: dehaze-bench {verb} demo (`dehaze-bench ls experiments` lists them).")
+    if len(names) > 1:
+        raise UsageError(f"{verb} takes one name, not {', '.join(names)}; options go as key=value.")
     return names[0], [text for text in argv if text != names[0]]
 
 
@@ -46,8 +48,9 @@ def only_overrides(verb: str, argv: Arguments) -> None:
     """Raise `UsageError` for an unknown option and for a word that is no override."""
     for text in argv:
         if text.startswith("-"):
-            known = [word.strip("[],") for word in help.VERBS[verb].split() if word.strip("[],").startswith("-")]
-            raise UsageError(f"Unknown option '{text}' of {verb}. {nearest(text, set(known))}")
+            known = {word.strip("[],|") for word in help.VERBS[verb].split() if word.lstrip("[").startswith("--")}
+            hint = nearest(text, known) if known else f"{verb} has none."
+            raise UsageError(f"Unknown option '{text}' of {verb}. {hint}")
         if "=" not in text and not text.startswith("~"):
             raise UsageError(
                 f"'{text}' is not an override: write group=choice or key=value (`dehaze-bench {verb} --help`)."

@@ -22,7 +22,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from dehaze_bench.config import Config
+from dehaze_bench.config import SECTIONS, Config, describe_type, locate, parameters_of
 from dehaze_bench.errors import UsageError, nearest
 from dehaze_bench.registry import conf_dirs, list_choices, list_groups
 
@@ -51,19 +51,21 @@ Plugins.instance().register(UserConf)
 
 def compose_run(overrides: Sequence[str]) -> Composed:
     """Return the config of one run; raises `UsageError` naming the override that cannot be right."""
-    parse(overrides)
+    parsed = parse(overrides)
+    for override in parsed:
+        _check_choice(override)
     with _hydra():
         try:
             whole = compose(config_name="config", overrides=list(overrides), return_hydra_config=True)
-        except (HydraException, OmegaConfBaseException) as error:
-            raise UsageError(_explain(error, overrides)) from error
+        except (HydraException, OmegaConfBaseException, ValueError) as error:
+            raise UsageError(_explain(error, parsed)) from error
     choices = {str(k): str(v) for k, v in whole.hydra.runtime.choices.items() if not str(k).startswith("hydra/")}
     with open_dict(whole):
         del whole["hydra"]
     try:
         OmegaConf.to_container(whole, resolve=True)
     except OmegaConfBaseException as error:
-        raise UsageError(_explain(error, overrides)) from error
+        raise UsageError(_explain(error, parsed)) from error
     return Composed(cfg=whole, choices=choices, overrides=tuple(overrides))
 
 
@@ -73,12 +75,15 @@ def parse(overrides: Sequence[str]) -> list[Override]:
     parsed = []
     for text in overrides:
         try:
-            parsed.append(parser.parse_override(text))
+            override = parser.parse_override(text)
+            if not override.key_or_group:
+                raise HydraException("no key")
         except (HydraException, OmegaConfBaseException) as error:
             raise UsageError(
                 f"'{text}' is not an override: write group=choice or key=value, for example scan=cross or "
                 f"train.steps=500 (quote values that hold spaces, commas or brackets)."
             ) from error
+        parsed.append(override)
     return parsed
 
 
@@ -103,46 +108,78 @@ def _hydra() -> Iterator[None]:
         GlobalHydra.instance().hydra = before
 
 
-def _explain(error: Exception, overrides: Sequence[str]) -> str:
-    groups = list_groups()
-    sound: list[str] = []
-    for override in parse(overrides):
-        key = override.key_or_group
-        value = override.value()
-        if key in groups and isinstance(value, str):
-            if value not in list_choices(key):
-                return (
-                    f"Unknown {key} '{value}'. {nearest(value, list_choices(key))} "
-                    f"`dehaze-bench ls {key}` describes them."
-                )
-            sound.append(f"{key}={value}")
+def _check_choice(override: Override) -> None:
+    """Raise `UsageError` for several values where one is meant, and for a choice that a group does not have."""
+    text, group, value = override.input_line, override.key_or_group, override.value()
+    if override.is_sweep_override():
+        raise UsageError(
+            f"'{text}' names several values for one run. `dehaze-bench train -m` makes a run of each; "
+            f"[a,b] is one value that is a list."
+        )
+    if group not in list_groups() or override.is_delete():
+        return
+    known = list_choices(group)
+    if not isinstance(value, str) or value not in known:
+        shown = "null" if value is None else str(value)
+        elsewhere = [other for other in list_groups() if shown in list_choices(other)]
+        other = f" '{shown}' is a choice of {' and '.join(elsewhere)}." if elsewhere else ""
+        hint = f"{nearest(shown, known)}{other} `dehaze-bench ls {group}` describes them."
+        raise UsageError(f"Unknown {group} '{shown}'. {hint}")
+
+
+def _explain(error: Exception, parsed: Sequence[Override]) -> str:
+    """Return one sentence on what Hydra or OmegaConf refused, which override it was, and what would do."""
     text = str(error).strip()
-    full_key = re.search(r"full_key: (\S+)", text)
-    if "could not be converted" in text or "is not a valid" in text or "not supported" in text:
-        return f"{text.splitlines()[0]}" + (f" (key {full_key.group(1)})" if full_key else "")
-    for override in parse(overrides):
+    for override in parsed:
+        key, line = override.key_or_group, str(override.input_line)
+        if f"override {line}" in text:
+            if override.is_delete():
+                return f"'{line}' takes away what every run needs: set {key}=VALUE instead."
+            expected = describe_type(key)
+            if expected is not None:
+                return f"'{line}' does not fit: {key} must be {expected}."
+            if key in SECTIONS:
+                return f"'{line}' does not fit: {key} has parts, set one of them, for example {key}.KEY=VALUE."
+    for override in parsed:
         key = override.key_or_group
-        if key not in groups and f"'{key}'" in text:
-            return f"Unknown key or group '{key}'. {nearest(key, _known_keys(sound))}"
-    cause = f" ({error.__cause__})" if error.__cause__ is not None else ""
-    return f"{text.splitlines()[0]}{cause}" if text else repr(error)
+        if f"'{key}'" in text or f"override {override.input_line}" in text:
+            if override.is_delete():
+                return f"'{override.input_line}': there is no such key or choice to take away."
+            return _unknown(key, [str(o.input_line) for o in parsed if o.key_or_group in list_groups()])
+    cause = str(error.__cause__ or "").strip().splitlines()
+    return " ".join([*text.splitlines()[:1], *(f"({line})" for line in cause[:1])]) or repr(error)
 
 
-def _known_keys(sound: Sequence[str]) -> list[str]:
-    """Return every dotted key of the config that the valid group choices give, and the groups."""
+def _unknown(key: str, choices: Sequence[str]) -> str:
+    """Return why a key or group is unknown: what there is at that place, and where its last name does occur."""
+    groups = list_groups()
+    if key in groups:
+        return f"'{key}' has no place in what was chosen: {key.rpartition('/')[0] or 'this config'} has no such part."
+    if "/" in key:
+        return f"Unknown group '{key}'. {nearest(key, groups)}"
     with _hydra():
         try:
-            cfg = compose(config_name="config", overrides=list(sound))
-        except (HydraException, OmegaConfBaseException):
-            return list_groups()
-    return [*list_groups(), *_walk(cfg, "")]
+            cfg = compose(config_name="config", overrides=list(choices))
+        except (HydraException, OmegaConfBaseException, ValueError):
+            return f"Unknown key or group '{key}'. {nearest(key, groups)}"
+    path, _, name = key.rpartition(".")
+    node = OmegaConf.select(cfg, path) if path else cfg
+    if not isinstance(node, DictConfig):
+        parent = path.rpartition(".")[0]
+        return f"Unknown key '{key}': '{path}' has no parts." if not parent else _unknown(path, choices)
+    if "_target_" in node and name in parameters_of(locate(str(node["_target_"]), path)):
+        return f"'{key}' is not in the file of '{path}': write +{key}=VALUE to add it."
+    same = [other for other in [*groups, *_walk(cfg, "")] if re.split(r"[./]", other)[-1] == name]
+    if same:
+        return f"Unknown key '{key}'. Did you mean {' or '.join(repr(other) for other in same)}?"
+    return f"Unknown key '{key}'. {nearest(name, [str(k) for k in node if not str(k).startswith('_')])}"
 
 
 def _walk(node: DictConfig, prefix: str) -> Iterator[str]:
     for key in node:
         if str(key).startswith("_"):
             continue
-        yield f"{prefix}{key}"
+        yield f"{prefix}{key!s}"
         child = node._get_node(key)
         if isinstance(child, DictConfig) and not child._is_none():
-            yield from _walk(child, f"{prefix}{key}.")
+            yield from _walk(child, f"{prefix}{key!s}.")

@@ -11,10 +11,13 @@ import hashlib
 import importlib
 import inspect
 import json
-from dataclasses import dataclass, field, fields, is_dataclass
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any
 
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 
 from dehaze_bench.errors import UsageError, nearest
 
@@ -29,6 +32,9 @@ BUILD_KEYS = frozenset({"match"})
 SELECTIONS = ("last", "best@val", "best@test")
 PRECISIONS = ("fp32", "bf16", "fp16")
 AUGMENTATIONS = ("flip", "rot90")
+# Groups whose node is made into an object, or left alone where the choice is a mere name (`scan=native`).
+GROUPS = ("model", "scan", "dataset", "testset", "optimizer", "schedule", "loss", "protocol", "track")
+SEED_LIMIT = 2**63
 
 
 @dataclass
@@ -90,6 +96,9 @@ class Config:
     paths: Paths = field(default_factory=Paths)
 
 
+SECTIONS: dict[str, type] = {"train": Train, "runtime": Runtime, "paths": Paths}
+
+
 @dataclass(frozen=True)
 class Identity:
     """Who a run is: a short hash of its scientific half and a readable slug; `name` is its directory."""
@@ -136,69 +145,128 @@ def check(cfg: DictConfig) -> None:
     signature, and the ranges of plain values. Whether model, scan and sizes fit together is for `build.check`.
     """
     check_keys(cfg)
-    for group in (
-        "model",
-        "scan",
-        "dataset",
-        "testset",
-        "optimizer",
-        "schedule",
-        "loss",
-        "protocol",
-        "track",
-    ):
+    for group in GROUPS:
         node = cfg[group]
-        if isinstance(node, DictConfig) and "_target_" in node:
+        if not isinstance(node, DictConfig):
+            raise UsageError(f"'{group}={node}' is no config: choose one of `dehaze-bench ls {group}`.")
+        if "_target_" in node:
             _check_target(node, group, allowed=BUILD_KEYS if group == "model" else frozenset())
-        elif isinstance(node, DictConfig):
-            for key in node:
-                if key != "name":
-                    raise UsageError(f"Unknown key '{group}.{key}': '{group}' takes no arguments here.")
+            continue
+        if "name" not in node:
+            raise UsageError(f"No value for '{group}._target_': choose one of `dehaze-bench ls {group}`.")
+        for key in node:
+            if key != "name":
+                raise UsageError(f"Unknown key '{group}.{key!s}': {group}={node.name} takes no arguments.")
     _check_values(cfg)
 
 
 def check_keys(cfg: DictConfig) -> None:
     """Raise `UsageError` for a key that the schema does not know or a value that is missing."""
     _check_keys(cfg, Config, "")
+    missing = sorted(OmegaConf.missing_keys(cfg))
+    if missing:
+        raise UsageError(f"No value for '{missing[0]}': give one, for example {missing[0]}=...")
 
 
 def _check_keys(node: DictConfig, schema: type, prefix: str) -> None:
     known = {f.name: f for f in fields(schema)}
     for key in node:
         if key not in known:
-            raise UsageError(f"Unknown key '{prefix}{key}'. {nearest(str(key), known)}")
-        if OmegaConf.is_missing(node, key):
-            raise UsageError(f"No value for '{prefix}{key}': give one, for example {prefix}{key}=...")
-        kind = {"train": Train, "runtime": Runtime, "paths": Paths}.get(str(key))
-        if kind is not None and is_dataclass(kind) and not prefix:
-            _check_keys(node[key], kind, f"{key}.")
+            raise UsageError(f"Unknown key '{prefix}{key!s}'. {nearest(str(key), known)}")
+    for name in known:
+        if name not in node and not OmegaConf.is_missing(node, name):
+            raise UsageError(f"No value for '{prefix}{name}', which every run needs: leave out ~{prefix}{name}.")
+        if not prefix and name in SECTIONS:
+            _check_keys(node[name], SECTIONS[name], f"{name}.")
+
+
+def describe_type(key: str) -> str | None:
+    """Return what the schema expects at a dotted key in words, or None for a key without a fixed type."""
+    section, _, name = key.rpartition(".")
+    schema = Config if not section else SECTIONS.get(section)
+    hint = typing.get_type_hints(schema).get(name) if schema is not None else None
+    return None if hint is None or hint is Any or hint in SECTIONS.values() else _in_words(hint)
+
+
+def parameters_of(target: Any) -> Mapping[str, inspect.Parameter]:
+    """Return the parameters that a config may give to a target; empty for a builtin without a signature."""
+    try:
+        return inspect.signature(target).parameters
+    except (TypeError, ValueError):
+        return {}
 
 
 def _check_target(node: DictConfig, path: str, allowed: frozenset[str] = frozenset()) -> None:
     target = locate(str(node["_target_"]), path)
-    try:
-        parameters = inspect.signature(target).parameters
-    except (TypeError, ValueError):  # a builtin without a signature: nothing to bind against
+    parameters = parameters_of(target)
+    if not parameters and not inspect.isclass(target):
         return
-    open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+    hints = _hints(target)
+    variable = {p.name for p in parameters.values() if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    # A partial gets its first arguments from build.py: a mixer its channels, an optimiser its parameters.
+    partial = bool(node.get("_partial_", False))
+    given = {n for n, p in parameters.items() if partial and p.default is p.empty} | variable | {"scan"}
     for key, value in node.items():
         name = str(key)
         if (name.startswith("_") and name.endswith("_")) or name in allowed:
             continue
         if name not in parameters and not open_ended:
-            raise UsageError(f"Unknown key '{path}.{name}'. {nearest(name, [*parameters, *allowed])}")
+            raise UsageError(f"Unknown key '{path}.{name}'. {nearest(name, [*(parameters.keys() - given), *allowed])}")
         if isinstance(value, DictConfig) and "_target_" in value:
             _check_target(value, f"{path}.{name}")
-    if not node.get("_partial_", False):
-        # build.py supplies these; all others must come from the config.
-        supplied = {"scan", "self", "args", "kwargs"}
-        for name, parameter in parameters.items():
-            needed = parameter.default is inspect.Parameter.empty and parameter.kind not in (
-                inspect.Parameter.VAR_POSITIONAL,
-                inspect.Parameter.VAR_KEYWORD,
-            )
-            if needed and name not in node and name not in supplied:
-                raise UsageError(f"No value for '{path}.{name}', which {node['_target_']} needs.")
+        elif name in hints and not _accepts(hints[name], value):
+            raise UsageError(f"{path}.{name}={value} is not {_in_words(hints[name])}.")
+    for name, parameter in parameters.items():
+        if parameter.default is parameter.empty and name not in node and name not in given:
+            raise UsageError(f"No value for '{path}.{name}', which {node['_target_']} needs.")
+
+
+def _hints(target: Any) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
+    except (NameError, TypeError, AttributeError):  # names that only a type checker sees
+        return {}
+
+
+def _accepts(hint: Any, value: Any) -> bool:
+    """Whether a plain value can stand for an annotation; annotations that say little accept everything."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(_accepts(part, value) for part in arguments)
+    if hint is type(None):
+        return value is None
+    if hint in (int, float):
+        return isinstance(value, (int, float) if hint is float else int) and not isinstance(value, bool)
+    if hint in (str, bool):
+        return isinstance(value, hint)
+    if origin in (list, tuple, Sequence):
+        items = [part for part in arguments if part is not Ellipsis]
+        fixed = origin is tuple and Ellipsis not in arguments
+        if not isinstance(value, (ListConfig, list, tuple)) or (fixed and len(value) != len(items)):
+            return False
+        each = items if fixed else items[:1] * len(value)
+        return all(_accepts(part, item) for part, item in zip(each, value, strict=True))
+    # A tensor or a function has no plain form; of other annotations nothing is known.
+    return origin is not Callable and not _is_tensor(hint)
+
+
+def _is_tensor(hint: Any) -> bool:
+    return getattr(hint, "__module__", "").split(".")[0] == "torch"
+
+
+def _in_words(hint: Any) -> str:
+    names = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "null"}
+    if hint in names:
+        return names[hint]
+    arguments = typing.get_args(hint)
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return " or ".join(dict.fromkeys(_in_words(part) for part in arguments if not _is_tensor(part)))
+    if typing.get_origin(hint) in (list, tuple, Sequence):
+        return "a list such as [a,b]" if str in arguments else "a list of numbers such as [1,2]"
+    if typing.get_origin(hint) is Callable:
+        return "a node with a _target_"
+    return str(getattr(hint, "__name__", hint)).lower()
 
 
 def locate(target: str, path: str) -> Any:
@@ -230,6 +298,13 @@ def _check_values(cfg: DictConfig) -> None:
     for key in ("log_every", "save_every"):
         if runtime[key] < 1:
             raise UsageError(f"runtime.{key}={runtime[key]} must be at least 1.")
+    if not 0 <= cfg.seed < SEED_LIMIT:
+        raise UsageError(f"seed={cfg.seed} is out of range: use a whole number from 0 up.")
+    if runtime.threads is not None and runtime.threads < 1:
+        raise UsageError(f"runtime.threads={runtime.threads} must be at least 1, or null for torch's own choice.")
+    for key in SECTIONS["paths"].__annotations__:
+        if not str(cfg.paths[key]).strip():
+            raise UsageError(f"paths.{key} is empty: give a folder, or leave it out.")
     if runtime.workers < 0:
         raise UsageError(f"runtime.workers={runtime.workers} must be 0 or more.")
     _check_choice("train.select", train.select, SELECTIONS)
