@@ -1,6 +1,6 @@
 """Where configs and experiments lie, and what there is to choose from. Standard library only, so `ls` is instant.
 
-The file name is the public name; the first line of a file, a comment, is its description.
+The file name is the public name; the comment that a file begins with is its description.
 """
 
 from __future__ import annotations
@@ -51,7 +51,12 @@ def list_choices(group: str) -> dict[str, str]:
 
 
 def describe(path: Path) -> str:
-    """Return the comment on the first line of a YAML file, or nothing."""
-    with path.open(encoding="utf-8") as lines:
-        first = lines.readline().strip()
-    return first.lstrip("# ").strip() if first.startswith("#") else ""
+    """Return the first comment of a YAML file that is no directive (`# @package`), if nothing stands before it."""
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            text = line.strip()
+            if not text.startswith("#"):
+                return ""
+            if not text.lstrip("# ").startswith("@"):
+                return text.lstrip("# ").strip()
+    return ""
