@@ -130,5 +130,9 @@ examples
 usage: dehaze-bench env [--json]
 
 Versions, device, image decoder, and for every operator which backends are available or why one is off.
+
+examples
+  dehaze-bench env
+  dehaze-bench env --json
 """,
 }
