@@ -20,7 +20,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 def run(argv: Arguments) -> int:
     """Do one verb and return the exit code."""
     if not argv or argv[0] in ("-h", "--help", "help"):
-        print(help.VERBS.get(argv[1], help.OVERVIEW) if len(argv) > 1 else help.OVERVIEW, end="")
+        if len(argv) > 1 and argv[1] not in help.VERBS:
+            return _fail(UsageError(f"Unknown verb '{argv[1]}'. {nearest(argv[1], VERBS)}"))
+        print(help.VERBS[argv[1]] if len(argv) > 1 else help.OVERVIEW, end="")
         return 0 if argv else 2
     if argv[0] in ("-V", "--version"):
         from dehaze_bench import __version__
@@ -169,7 +171,7 @@ def table(argv: Arguments) -> int:
 def ls(argv: Arguments) -> int:
     """What there is to choose from."""
     failed, argv = arguments.flag(argv, "--failed")
-    what = argv[0] if argv and "=" not in argv[0] else None
+    what = argv[0] if argv and "=" not in argv[0] and not argv[0].startswith("-") else None
     arguments.only_overrides("ls", argv[1:] if what else argv)
     from dehaze_bench import listing
 
@@ -179,7 +181,7 @@ def ls(argv: Arguments) -> int:
 
 def check(argv: Arguments) -> int:
     """Everything that can be known before a run starts."""
-    if argv and "=" not in argv[0]:
+    if argv and "=" not in argv[0] and not argv[0].startswith(("-", "~")):
         from dehaze_bench import build
         from dehaze_bench import sweep as sweeps
         from dehaze_bench.compose import compose_run
@@ -247,6 +249,9 @@ def restore(argv: Arguments) -> int:
     overlap, argv = arguments.assignment(argv, "overlap")
     beside, argv = arguments.assignment(argv, "side_by_side")
     device, argv = arguments.assignment(argv, "device")
+    arguments.only_overrides("restore", [text for text in argv if text.startswith("-")])
+    if (beside or "false").lower() not in ("true", "false"):
+        raise UsageError(f"side_by_side={beside} must be true or false.")
     places = [text for text in argv if "=" not in text]
     if len(places) != 2:
         raise UsageError("restore needs a source and a target: dehaze-bench restore run=ID photos/ restored/")
@@ -335,11 +340,14 @@ def _summary(statuses: Sequence[object]) -> int:
 
 
 def _print_table(made: object) -> None:
+    from rich.console import Console
+
     from dehaze_bench.results.cells import Table
     from dehaze_bench.results.renderers import print_table
 
     assert isinstance(made, Table)
-    print_table(made)
+    # A pipe has no width; a table squeezed into 80 columns would be hard to read in a log.
+    print_table(made, None if sys.stdout.isatty() else Console(width=120))
 
 
 def _print_tracked(plan: object, made: object) -> None:

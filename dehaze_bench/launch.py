@@ -19,6 +19,7 @@ from hydra.errors import HydraException
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 
+from dehaze_bench import config
 from dehaze_bench.compose import Composed, compose_run
 from dehaze_bench.errors import BenchError, Requeue, UsageError
 from dehaze_bench.registry import conf_dirs
@@ -49,15 +50,15 @@ def launch(labels: Sequence[str], rows: Sequence[Sequence[str]], launcher: Seque
     """Run every row and return its status, in order; raises `UsageError` before any if one cannot be composed."""
     for label, row in zip(labels, rows, strict=True):
         try:
-            compose_run(row)
+            config.check(compose_run(row).cfg)
         except UsageError as error:
             raise UsageError(f"Row '{label}': {error}") from error
     search_path = create_automatic_config_search_path(None, None, str(conf_dirs()[-1]))
     loader = ConfigLoaderImpl(config_search_path=search_path)
     try:
-        config = loader.load_configuration("config", list(launcher), run_mode=RunMode.MULTIRUN)
+        hydra_cfg = loader.load_configuration("config", list(launcher), run_mode=RunMode.MULTIRUN)
         context = HydraContext(config_loader=loader, callbacks=Callbacks())
-        plugin = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=run_row, config=config)
+        plugin = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=run_row, config=hydra_cfg)
     except (HydraException, ImportError) as error:
         raise UsageError(
             f"The launcher cannot be made: {str(error).splitlines()[0]}. Launchers beyond 'basic' need the extra "

@@ -64,6 +64,8 @@ def train(composed: Composed) -> Outcome:
     done = _finished(cfg, identity)
     if done is not None:
         return done
+    if cfg.weights is not None:
+        raise UsageError("train starts from nothing: weights=FILE is for eval and restore. Leave it out.")
     build.check(cfg)
     things = _Things(cfg)
     with _working_in(cfg, identity) as folder:
@@ -72,7 +74,7 @@ def train(composed: Composed) -> Outcome:
             return done
         _write_config(folder, composed)
         steps = int(cfg.train.steps) if things.dataset is not None else None
-        sinks = _Reports(make_sinks(**_plain(cfg.track)))
+        sinks = _Reports(things.sinks)
         info = RunInfo(identity.id, identity.slug, folder, steps, _saved_step(folder, identity), half)
         with sinks.open(info):
             network, training, step = _fit(cfg, identity, folder, things, sinks)
@@ -99,7 +101,7 @@ def evaluate(composed: Composed, run: str | None) -> Outcome:
         return done
     with _working_in(cfg, identity) as folder:
         _write_config(folder, composed)
-        sinks = _Reports(make_sinks(**_plain(cfg.track)))
+        sinks = _Reports(things.sinks)
         with sinks.open(RunInfo(identity.id, identity.slug, folder, None, 0, half)):
             record = _measure(composed, identity, folder, half, found, things, sinks)
             record = replace(record, verb="eval")
@@ -116,7 +118,12 @@ class _Things:
         self.testset = build.testset(cfg)
         self.dataset: TrainingSet | None = None
         self.validation: list[TestPair] = []
-        if with_data and build.trainable(build.meta_model(cfg)):
+        self.sinks = make_sinks(**_plain(cfg.track))
+        network = build.meta_model(cfg)
+        if with_data and build.trainable(network):
+            for make in (build.schedule, build.loss):
+                make(cfg)
+            build.optimizer(cfg, network)
             self.dataset, self.validation = hold_out(
                 build.dataset(cfg), cfg.train.val_images, cfg.train.crop, int(cfg.seed)
             )

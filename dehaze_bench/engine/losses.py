@@ -61,6 +61,10 @@ class L1FFT:
 
     weight: float = 0.1
 
+    def __post_init__(self) -> None:
+        if self.weight < 0:
+            raise UsageError(f"loss.weight={self.weight} would reward a wrong spectrum: use 0 or more.")
+
     def __call__(self, restored_BCHW: Tensor, clear_BCHW: Tensor) -> Tensor:
         with torch.autocast(restored_BCHW.device.type, enabled=False):
             difference_BCHW = _difference(restored_BCHW, clear_BCHW)
@@ -76,6 +80,12 @@ class L1SSIM:
 
     weight: float = 0.2
     window: int = 11
+
+    def __post_init__(self) -> None:
+        if self.weight < 0 or self.window < 1 or self.window % 2 == 0:
+            raise UsageError(
+                f"loss needs weight >= 0 and an odd window, not weight={self.weight}, window={self.window}."
+            )
 
     def __call__(self, restored_BCHW: Tensor, clear_BCHW: Tensor) -> Tensor:
         with torch.autocast(restored_BCHW.device.type, enabled=False):

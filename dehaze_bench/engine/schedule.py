@@ -14,6 +14,10 @@ class Constant:
 
     warmup: int = 0
 
+    def __post_init__(self) -> None:
+        if self.warmup < 0:
+            raise UsageError(f"schedule.warmup={self.warmup} must be 0 or more")
+
     def __call__(self, step: int, steps: int) -> float:
         """Return the factor on the base learning rate at `step` of `steps` (from 0)."""
         return min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0

@@ -9,6 +9,7 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
+from dehaze_bench.errors import UsageError
 from dehaze_bench.nn.mixers.mixer import Mixer
 from dehaze_bench.scans import Scan
 
@@ -24,7 +25,9 @@ class ScannedLayer(nn.Module):
     def __init__(self, mixer: Mixer, scan: Scan) -> None:
         super().__init__()
         if scan.merge == "concat":
-            raise ValueError("a scanned layer with one shared mixer merges by sum or mean, not concat")
+            raise UsageError(
+                "scan.merge=concat does not fit a scanned layer with one mixer for all routes: use sum or mean."
+            )
         self.mixer, self.scan = mixer, scan
         self.norm = nn.LayerNorm(mixer.width)
 

@@ -30,6 +30,8 @@ def cross(grid: Grid) -> np.ndarray:
 
 def random(grid: Grid, routes: int = 1, seed: int = 0) -> np.ndarray:
     """Visit tokens in an order drawn once per (seed, grid): the control row of a scan ablation."""
+    if routes < 1 or seed < 0:
+        raise UsageError(f"scan.order of 'random' needs routes >= 1 and seed >= 0, not {routes} and {seed}")
     rng = np.random.default_rng([seed, *grid])
     return np.stack([rng.permutation(int(np.prod(grid))) for _ in range(routes)])
 

@@ -91,6 +91,8 @@ def make_sinks(
     modes = ("disabled", "offline", "online")
     if mode not in modes:
         raise UsageError(f"unknown track.mode '{mode}'. {nearest(mode, modes)}")
+    if max_images < 0:
+        raise UsageError(f"track.max_images={max_images} must be 0 or more")
     sinks: list[Sink] = []
     if jsonl:
         from dehaze_bench.track.jsonl import JsonlSink

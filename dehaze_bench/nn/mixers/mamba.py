@@ -15,6 +15,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
+from dehaze_bench.errors import UsageError
 from dehaze_bench.nn.depthwise import convolve
 from dehaze_bench.nn.mixers.mixer import Mixer
 from dehaze_bench.ops.selective_scan import selective_scan
@@ -41,6 +42,11 @@ class Mamba(Mixer):
         dt_max: float = 0.1,
     ) -> None:
         super().__init__()
+        if d_state < 1 or d_conv < 0 or int(expand * dim) < 1:
+            raise UsageError(
+                f"The mamba mixer needs d_state >= 1, d_conv >= 0 and expand * dim >= 1, "
+                f"not d_state={d_state}, d_conv={d_conv}, expand={expand} for {dim} channels"
+            )
         self.d_state = d_state
         self.width = int(expand * dim)
         self.dt_rank = math.ceil(dim / 16) if dt_rank is None else dt_rank
