@@ -33,7 +33,8 @@ class UNet(nn.Module):
     `mixer(dim)` makes a token mixer for `dim` channels. `scan=None` is the native one, `cross`. `width` is the
     number of channels of the first stage; the others have 2, 4, 2, 1 times as many, rounded to even numbers, so
     that a width with a fraction can meet a parameter budget. `depths` counts blocks per stage. `patch` is the side
-    of the square of pixels that becomes one token of the first stage. H and W must be multiples of `multiple`.
+    of the square of pixels that becomes one token of the first stage; K and B are made per token and interpolated,
+    since transmission is smooth where the image is not. H and W must be multiples of `multiple`.
     """
 
     trainable = True
@@ -50,8 +51,10 @@ class UNet(nn.Module):
         super().__init__()
         if len(depths) != len(STAGE_RATIOS) or min(depths) < 0:
             raise UsageError(f"The U-Net has five stages: depths={list(depths)} must be five counts from 0 up")
-        if patch < 1 or width < 2:
-            raise UsageError(f"The U-Net needs patch >= 1 and width >= 2, not patch={patch}, width={width}")
+        if patch < 1 or width < 2 or ffn_ratio <= 0:
+            raise UsageError(
+                f"The U-Net needs patch >= 1, width >= 2 and ffn_ratio > 0, not {patch}, {width} and {ffn_ratio}"
+            )
         scan = Scan("cross", cross, "sum") if scan is None else scan
         dims = [max(2, 2 * round(width * ratio / 2)) for ratio in STAGE_RATIOS]
         self.patch = patch
@@ -64,7 +67,7 @@ class UNet(nn.Module):
         self.downs = nn.ModuleList(nn.Conv2d(dims[i], dims[i + 1], 2, stride=2) for i in (0, 1))
         self.ups = nn.ModuleList(Up(dims[i], dims[i + 1]) for i in (2, 3))
         self.fusions = nn.ModuleList(SelectiveKernelFusion(dims[i]) for i in (3, 4))
-        self.unembed = nn.Conv2d(dims[4], 4 * patch**2, 3, padding=1, padding_mode="reflect")
+        self.unembed = nn.Conv2d(dims[4], 4, 3, padding=1, padding_mode="reflect")
         # Gain and offset start at zero, so training starts from the hazy input instead of from noise.
         for parameter in self.unembed.parameters():
             nn.init.zeros_(parameter)
@@ -79,7 +82,10 @@ class UNet(nn.Module):
         x = run_stage(self.stages[2], x)
         for stage, up, fusion in zip(self.stages[3:], self.ups, self.fusions, strict=True):
             x = run_stage(stage, fusion(up(x), skips.pop()))
-        gain, offset = F.pixel_shuffle(self.unembed(x), self.patch).split([1, 3], dim=1)
+        maps = self.unembed(x)
+        if self.patch > 1:
+            maps = F.interpolate(maps, scale_factor=self.patch, mode="bilinear")
+        gain, offset = maps.split([1, 3], dim=1)
         return gain * image_BCHW - offset + image_BCHW
 
 
