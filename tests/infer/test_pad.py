@@ -6,11 +6,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from infer_networks import Same, Strided
 from torch import Tensor, nn
 
 from dehaze_bench.errors import UsageError
 from dehaze_bench.infer.pad import pad_to_multiple, reflected_indices, restore
+from tests.infer.infer_networks import Same, Strided
 
 
 @given(st.integers(2, 40), st.integers(2, 40), st.integers(1, 16))

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from infer_networks import Same
 from PIL import Image
 from torch import Tensor, nn
 
 from dehaze_bench.errors import JobError, UsageError
 from dehaze_bench.infer import PhotoResult, Summary, restore_folder
 from dehaze_bench.infer.picture import read_picture, to_8bit
+from tests.infer.infer_networks import Same
 
 
 def colours(height: int = 11, width: int = 17, seed: int = 0) -> np.ndarray:

@@ -8,11 +8,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from infer_networks import Same, Strided
 
 from dehaze_bench.errors import UsageError
 from dehaze_bench.infer.pad import restore
 from dehaze_bench.infer.tiling import blend_weights, place_tiles, restore_tiled
+from tests.infer.infer_networks import Same, Strided
 
 
 @st.composite

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fabricated import MakeExperiment, MakeRun, result
 
 from dehaze_bench.results.experiment import Experiment, ExperimentRow
 from dehaze_bench.results.record import Failure, RunRecord, write_failure, write_json_atomic
 from dehaze_bench.results.store import Store
+from tests.results.fabricated import MakeExperiment, MakeRun, result
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fabricated import result
 
 from dehaze_bench.errors import JobError, UsageError
 from dehaze_bench.results import files
@@ -24,6 +23,7 @@ from dehaze_bench.results.record import (
     write_record,
     write_text_atomic,
 )
+from tests.results.fabricated import result
 
 
 def test_record_survives_the_disk(tmp_path: Path) -> None:

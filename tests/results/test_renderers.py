@@ -9,7 +9,6 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from fabricated import MakeExperiment, MakeRun
 from rich.console import Console
 
 from dehaze_bench.errors import UsageError
@@ -18,6 +17,7 @@ from dehaze_bench.results.reference import ReferenceRow, ReferenceSet
 from dehaze_bench.results.renderers import FORMATS, print_table, render
 from dehaze_bench.results.store import Store
 from dehaze_bench.results.tables import build_table
+from tests.results.fabricated import MakeExperiment, MakeRun
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "tables"
 

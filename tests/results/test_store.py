@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fabricated import MakeRun
 from filelock import FileLock
 
 from dehaze_bench.errors import UsageError
 from dehaze_bench.results.store import Store
+from tests.results.fabricated import MakeRun
 
 
 def test_states_of_all_kinds_of_directories(

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fabricated import MakeExperiment, MakeRun
 
 from dehaze_bench.errors import UsageError
 from dehaze_bench.results.cells import Cell, Table
 from dehaze_bench.results.reference import ReferenceRow, ReferenceSet
 from dehaze_bench.results.store import Store
 from dehaze_bench.results.tables import build_table, comparison
+from tests.results.fabricated import MakeExperiment, MakeRun
 
 Ids = list[list[str]]
 

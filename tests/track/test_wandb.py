@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from loopback import serving
-from offline_file import history, records, staged_files
 from PIL import Image
 
 from dehaze_bench.track.pictures import error_map
 from dehaze_bench.track.sink import EvaluationView, Picture, RunInfo
 from dehaze_bench.track.wandb import WandbSink, publish_table
+from tests.track.loopback import serving
+from tests.track.offline_file import history, records, staged_files
 
 RUN_ID = "5b2c44cd"
 
