@@ -25,6 +25,7 @@ from dehaze_bench.scans import Scan
 # Where multiply-adds are counted: the size of the literature's tables.
 MACS_SIZE = (256, 256)
 MATCH_TOLERANCE = 0.02
+IMAGE_AXES = 2
 _T = TypeVar("_T")
 _UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
 
@@ -38,6 +39,12 @@ def check(cfg: DictConfig) -> None:
         raise UsageError(
             f"Model '{model_class.__name__}' takes no scan, but scan={cfg.scan.name} was asked for. Leave scan "
             f"out, or choose a model that scans: {', '.join(scanning)}."
+        )
+    found = scan(cfg)
+    if found is not None and IMAGE_AXES not in found.axes:
+        raise UsageError(
+            f"Scan '{found.name}' walks over volumes (frames, rows, columns) and a picture has rows and columns only: "
+            "choose a scan over the plane, for example raster, cross or hilbert."
         )
     model = meta_model(cfg)
     if not trainable(model):

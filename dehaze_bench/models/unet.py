@@ -51,17 +51,21 @@ class UNet(nn.Module):
         super().__init__()
         if len(depths) != len(STAGE_RATIOS) or min(depths) < 0:
             raise UsageError(f"The U-Net has five stages: depths={list(depths)} must be five counts from 0 up")
-        if patch < 1 or width < 2 or ffn_ratio <= 0:
-            raise UsageError(
-                f"The U-Net needs patch >= 1, width >= 2 and ffn_ratio > 0, not {patch}, {width} and {ffn_ratio}"
-            )
+        for name, value, fits, need in (
+            ("patch", patch, patch >= 1, "at least 1"),
+            ("width", width, width >= 2, "at least 2"),
+            ("ffn_ratio", ffn_ratio, ffn_ratio > 0, "positive"),
+        ):
+            if not fits:
+                raise UsageError(f"The U-Net cannot have {name}={value}: it must be {need}")
         scan = Scan("cross", cross, "sum") if scan is None else scan
         dims = [max(2, 2 * round(width * ratio / 2)) for ratio in STAGE_RATIOS]
         self.patch = patch
         self.multiple = 4 * patch
         self.embed = nn.Conv2d(3 * patch**2, dims[0], 3, padding=1, padding_mode="reflect")
+        numbers = iter(range(sum(depths)))  # a scan that alternates gives every block a route of its own
         self.stages = nn.ModuleList(
-            nn.Sequential(*(Block(dim, mixer, scan, ffn_ratio) for _ in range(depth)))
+            nn.Sequential(*(Block(dim, mixer, scan.for_block(next(numbers)), ffn_ratio) for _ in range(depth)))
             for dim, depth in zip(dims, depths, strict=True)
         )
         self.downs = nn.ModuleList(nn.Conv2d(dims[i], dims[i + 1], 2, stride=2) for i in (0, 1))
@@ -96,7 +100,7 @@ class Block(nn.Module):
         super().__init__()
         hidden = max(1, int(dim * ffn_ratio))
         self.norm1 = nn.LayerNorm(dim)
-        self.mixer = ScannedLayer(mixer(dim), scan)
+        self.mixer = ScannedLayer(dim, mixer, scan)
         self.norm2 = nn.LayerNorm(dim)
         self.ffn = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
 

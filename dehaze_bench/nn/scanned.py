@@ -1,44 +1,120 @@
 """The scanned layer: one mixer run along every route of a scan.
 
-Shape legend: B batch, H and W grid, L = H*W tokens, K routes, C model channels, D inner channels.
+Shape legend: B batch, H and W grid (or T, H, W), L tokens, K routes, C model channels, D inner channels, F features of
+a channel.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn as nn
+import torch.nn.functional as F
 from torch import Tensor
 
-from dehaze_bench.errors import UsageError
+from dehaze_bench.nn.merge import Merge
 from dehaze_bench.nn.mixers.mixer import Mixer
-from dehaze_bench.scans import Scan
+from dehaze_bench.scans import Grid, Routes, Scan
+
+CHANNEL_FEATURES = 4
 
 
 class ScannedLayer(nn.Module):
     """Gather the tokens along each route, mix, scatter them back, merge the routes.
 
-    One mixer serves all routes (as in RSMamba, arXiv 2403.19654), so the number of parameters does not depend on
-    the scan and an ablation compares orders alone. The merged tokens are normalised before they leave the mixer
-    (as in VMamba's SS2D), so that a sum over four routes and a single route start at the same scale.
+    `mixer(dim)` makes a mixer; one serves all routes (as in RSMamba, arXiv 2403.19654), so the number of parameters
+    does not depend on how many there are and an ablation compares orders alone. Only what a scan merges by "gate",
+    "concat" or "attention", or a walk over channels, adds its own. The merged tokens are normalised before they leave
+    the mixer (as in VMamba's SS2D), so that a sum over four routes and a single route start at the same scale.
+
+    Routes on a coarser grid read averages of the tokens and are enlarged linearly (MSVMamba, arXiv 2405.14174).
     """
 
-    def __init__(self, mixer: Mixer, scan: Scan) -> None:
+    def __init__(self, dim: int, mixer: Callable[[int], Mixer], scan: Scan) -> None:
         super().__init__()
-        if scan.merge == "concat":
-            raise UsageError(
-                "scan.merge=concat does not fit a scanned layer with one mixer for all routes: use sum or mean."
-            )
-        self.mixer, self.scan = mixer, scan
-        self.norm = nn.LayerNorm(mixer.width)
+        self.mixer, self.scan = mixer(dim), scan
+        self.merge = Merge(scan.merge, scan.num_routes, self.mixer.width)
+        self.norm = nn.LayerNorm(self.mixer.width)
+        over_channels = any(walk.axis == "channel" for walk in scan.walks)
+        self.channels = ChannelScan(self.mixer.width, mixer) if over_channels else None
 
-    def forward(self, x_BHWC: Tensor) -> Tensor:
-        batch, height, width, _ = x_BHWC.shape
-        routes = self.scan.on((height, width), x_BHWC.device)
-        s_BLD, gate_BLD = self.mixer.enter(x_BHWC.flatten(1, 2))
-        if self.mixer.indexed and routes.is_permutation:
-            y_BKLD = torch.stack([self.mixer.mix(s_BLD, order_L) for order_L in routes.index_KL], dim=1)
-        else:
-            y_NLD = self.mixer.mix(routes.gather(s_BLD).flatten(0, 1))
-            y_BKLD = routes.scatter(y_NLD.unflatten(0, (batch, routes.num_routes)))
-        y_BLD = self.norm(self.scan.combine(y_BKLD))
-        return self.mixer.leave(y_BLD, gate_BLD).unflatten(1, (height, width))
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, H, W, C), or (B, T, H, W, C), to the same shape."""
+        grid = tuple(x.shape[1:-1])
+        x_BLC = x.flatten(1, -2)
+        s_BLD, gate_BLD = self.mixer.enter(x_BLC)
+        found = self.scan.through(x_BLC, grid)
+        outputs = [self._walk(s_BLD, routes, grid) for routes in found]
+        y_BKLD = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
+        y_BLD = self.norm(self.merge(y_BKLD, _count_visits(found)))
+        if self.channels is not None:
+            routes = self.scan.on(grid, x.device, channels=y_BLD.shape[-1])[-1]
+            y_BLD = y_BLD + y_BLD * self.channels(y_BLD, routes)
+        return self.mixer.leave(y_BLD, gate_BLD).unflatten(1, grid)
+
+    def _walk(self, s_BLD: Tensor, routes: Routes, grid: Grid) -> Tensor:
+        """Return what the mixer makes along these routes, at the tokens of the full grid, (B, K, L, D)."""
+        if self.mixer.indexed and routes.is_permutation and routes.index_KL.ndim == 2 and not routes.is_coarse:
+            return torch.stack([self.mixer.mix(s_BLD, order_L) for order_L in routes.index_KL], dim=1)
+        if routes.is_coarse:
+            s_BLD = _shrink(s_BLD, grid, routes.strides)
+        y_BKLD = run_routes(self.mixer, s_BLD, routes)
+        if not routes.is_coarse:
+            return y_BKLD
+        return _enlarge(y_BKLD.flatten(0, 1), routes, grid).unflatten(0, y_BKLD.shape[:2])
+
+
+class ChannelScan(nn.Module):
+    """A factor per channel from a mixer that runs over the channels instead of over space.
+
+    The token means are a sequence of D steps, given F features by a linear map, mixed along every route over the
+    channels, summed and mapped back (VmambaIR, arXiv 2403.11423, section 3.3: the channel part of its omni scan).
+    """
+
+    def __init__(self, dim: int, mixer: Callable[[int], Mixer]) -> None:
+        super().__init__()
+        self.spread = nn.Linear(1, CHANNEL_FEATURES)
+        self.mixer = mixer(CHANNEL_FEATURES)
+        self.join = nn.Linear(CHANNEL_FEATURES, 1)
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, y_BLD: Tensor, routes: Routes) -> Tensor:
+        """Return the factors, (B, 1, D)."""
+        x_BDF = self.spread(y_BLD.mean(1)[..., None])
+        s_BDE, gate_BDE = self.mixer.enter(x_BDF)
+        mixed_BDE = run_routes(self.mixer, s_BDE, routes).sum(1)
+        out_BDF = self.mixer.leave(mixed_BDE, gate_BDE)
+        return self.norm(self.join(out_BDF)[..., 0])[:, None]
+
+
+def run_routes(mixer: Mixer, s_BLD: Tensor, routes: Routes) -> Tensor:
+    """Gather, mix and scatter: return (B, K, L, D) at the tokens of the grid that is walked over."""
+    mixed_NLD = mixer.mix(routes.gather(s_BLD).flatten(0, 1))
+    return routes.scatter(mixed_NLD.unflatten(0, (s_BLD.shape[0], routes.num_routes)))
+
+
+def _count_visits(found: tuple[Routes, ...]) -> Tensor | None:
+    """Return how many routes visit each token, or None where all do."""
+    if all(routes.is_permutation or routes.is_coarse or routes.repeats for routes in found):
+        return None
+    counts = [routes.num_routes if routes.is_coarse else (routes.inverse_KT >= 0).sum(0) for routes in found]
+    visits_T = sum(counts[1:], counts[0])
+    assert isinstance(visits_T, Tensor)
+    return visits_T
+
+
+def _shrink(x_BLD: Tensor, grid: Grid, strides: tuple[int, ...]) -> Tensor:
+    """Average blocks of tokens; those at the border may be smaller."""
+    x_BDG = x_BLD.transpose(1, 2).unflatten(2, grid)
+    pool = F.avg_pool2d if len(grid) == 2 else F.avg_pool3d
+    return pool(x_BDG, strides, strides, ceil_mode=True, count_include_pad=False).flatten(2).transpose(1, 2)
+
+
+def _enlarge(y_NLD: Tensor, routes: Routes, grid: Grid) -> Tensor:
+    y_NDG = y_NLD.transpose(1, 2).unflatten(2, routes.grid)
+    mode = "bilinear" if len(grid) == 2 else "trilinear"
+    out = F.interpolate(y_NDG, scale_factor=tuple(float(s) for s in routes.strides), mode=mode, align_corners=False)
+    for axis, size in enumerate(grid, start=2):  # the last block of an odd grid is smaller
+        out = out.narrow(axis, 0, size)
+    return out.flatten(2).transpose(1, 2)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from dehaze_bench.data import Photos, decoder
 from dehaze_bench.data import photos as module
@@ -121,6 +122,7 @@ def test_a_cache_that_is_not_whole_is_made_again(damage: str, tmp_path: Path) ->
 
 
 def _start(cache: str, barrier: multiprocessing.synchronize.Barrier, answers: multiprocessing.Queue) -> None:
+    torch.set_num_threads(1)  # as in a worker of the loader: OpenMP's threads do not survive a fork
     barrier.wait(30)
     photos = Photos(cache)
     answers.put([float(photos[i].hazy.double().sum()) for i in range(len(photos))])

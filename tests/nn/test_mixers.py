@@ -64,12 +64,13 @@ def test_any_length_forward_and_backward(name: str, length: int) -> None:
 @pytest.mark.parametrize("name", MIXERS)
 def test_scanned_layer_is_gather_mix_scatter_merge(name: str, scan: str, grid: tuple[int, int]) -> None:
     torch.manual_seed(1)
-    layer = ScannedLayer(MIXERS[name](8), SCANS[scan])
+    layer = ScannedLayer(8, MIXERS[name], SCANS[scan])
     stirred(layer)
     x_BHWC = torch.randn(2, *grid, 8, requires_grad=True)
     s_BLD, gate_BLD = layer.mixer.enter(x_BHWC.flatten(1, 2))
     merged = torch.zeros(2, grid[0] * grid[1], layer.mixer.width)
-    index_KL = SCANS[scan].on(grid).index_KL.tolist()
+    (routes,) = SCANS[scan].on(grid)
+    index_KL = routes.index_KL.tolist()
     for route in index_KL:
         zero = torch.zeros_like(s_BLD[:, 0])
         visited = torch.stack([s_BLD[:, token] if token >= 0 else zero for token in route], dim=1)
@@ -85,11 +86,6 @@ def test_scanned_layer_is_gather_mix_scatter_merge(name: str, scan: str, grid: t
     out.sum().backward()
     assert x_BHWC.grad is not None
     assert torch.isfinite(x_BHWC.grad).all()
-
-
-def test_scanned_layer_refuses_concat() -> None:
-    with pytest.raises((UsageError, ValueError), match="concat"):
-        ScannedLayer(GatedConv(4), Scan("cross", planar.cross, "concat"))
 
 
 def test_indexed_mamba_reads_through_the_order() -> None:

@@ -1,0 +1,32 @@
+"""Channel attention of LocalMamba and EfficientVMamba.
+
+Shape legend: B batch, T tokens, C channels.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class ChannelAttention(nn.Module):
+    """Scale every channel by a gate that is made of the token mean: x * sigmoid(W2 gelu(W1 mean(LN(x)))).
+
+    LocalMamba (arXiv 2403.09338, section 3.2, the active part of its "BiAttn") and EfficientVMamba's squeeze and
+    excitation (arXiv 2403.09977) are the same module; the tensor names are theirs. Tokens (B, ..., C) keep their
+    shape; the mean is over all axes between the first and the last.
+    """
+
+    def __init__(self, dim: int, reduction: int = 8) -> None:
+        super().__init__()
+        hidden = max(1, dim // reduction)
+        self.norm = nn.LayerNorm(dim)
+        self.global_reduce = nn.Linear(dim, hidden)
+        self.channel_select = nn.Linear(hidden, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean = self.norm(x).flatten(1, -2).mean(1)
+        gate_BC = torch.sigmoid(self.channel_select(F.gelu(self.global_reduce(mean))))
+        return x * gate_BC.view(gate_BC.shape[0], *(1,) * (x.ndim - 2), -1)
