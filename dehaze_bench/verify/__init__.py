@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dehaze_bench.errors import BenchError, UsageError, nearest
+from dehaze_bench.verify.built import FAMILIES, check_family, is_family
 from dehaze_bench.verify.compare import Row
 from dehaze_bench.verify.fixture import Fixture, find_fixtures, load_fixture
 from dehaze_bench.verify.measures import check_metrics
@@ -74,7 +75,10 @@ def check(fixture: Fixture, samples: Path | None = None) -> list[Row]:
     function = fixture.spec.get("build", {}).get("function")
     if function in FUNCTIONS:
         return FUNCTIONS[function](fixture)
-    if fixture.model not in CHECKS:
-        hint = nearest(fixture.model, [*CHECKS, *(f"any model whose build.function is '{name}'" for name in FUNCTIONS)])
-        raise UsageError(f"{fixture.path}: there is no check for model '{fixture.model}'. {hint}")
-    return CHECKS[fixture.model](fixture)
+    if fixture.model in CHECKS:
+        return CHECKS[fixture.model](fixture)
+    if is_family(fixture):
+        return check_family(fixture)
+    families = [f"any network of {name}" for name in FAMILIES]
+    known = [*CHECKS, *families, *(f"any model whose build.function is '{name}'" for name in FUNCTIONS)]
+    raise UsageError(f"{fixture.path}: there is no check for model '{fixture.model}'. {nearest(fixture.model, known)}")

@@ -53,12 +53,14 @@ def compare_array(fixture: Fixture, name: str, ours: Tensor | np.ndarray) -> Row
     stored = name.split(" ")[0]
     theirs = fixture.array(stored)
     value = ours.detach().cpu().numpy() if isinstance(ours, Tensor) else np.asarray(ours)
-    shape = _full_shape(fixture.describe(stored)) if theirs.shape == (STORED,) else theirs.shape
+    description = fixture.describe(stored)
+    step = _stored_step(description)
+    shape = _full_shape(description) if theirs.shape == (STORED,) or step > 1 else theirs.shape
     if shape is not None and value.shape != shape:
         note = f"shape {value.shape} instead of {shape}"
         return Row(fixture.name, name, math.inf, fixture.tolerance, note=note)
     if value.shape != theirs.shape:
-        value = value.reshape(-1)[: theirs.size].reshape(theirs.shape)
+        value = value.reshape(-1)[::step][: theirs.size].reshape(theirs.shape)
     return Row(fixture.name, name, relative_error(value, theirs), fixture.tolerance)
 
 
@@ -84,6 +86,12 @@ def count_row(fixture: Fixture, num_parameters: int) -> Row:
     note = "" if num_parameters == theirs else f"{num_parameters:,} instead of {theirs:,}"
     error = abs(num_parameters - theirs)
     return Row(fixture.name, "parameters", error, 0.0, measure="absolute", note=note)
+
+
+def _stored_step(description: str) -> int:
+    """Return n where a spec says that every n-th value is stored, else 1."""
+    found = re.search(r"every (\d+)-th value", description)
+    return int(found.group(1)) if found else 1
 
 
 def _full_shape(description: str) -> tuple[int, ...] | None:

@@ -64,15 +64,26 @@ class Fixture:
         return list(self.field("input").get("in_npz", []))
 
     def image(self) -> Tensor:
-        """Return the one input image batch: rebuilt from its seed, or the only input array."""
+        """Return the one input: rebuilt from its seed by the rule that the fixture names, or the only input array."""
         if self.inputs:
             if len(self.inputs) != 1:
                 raise UsageError(f"{self.path}: one input was expected, there are {', '.join(self.inputs)}.")
             return self.tensor(self.inputs[0])
         entry = self.field("input")
-        if not isinstance(entry.get("seed"), int) or len(entry.get("shape") or ()) != 4:
-            raise UsageError(f"{self.path}: input needs a seed and a shape (N, C, H, W), it is {entry!r}.")
-        return torch.from_numpy(fill.image(entry["seed"], entry["shape"]))
+        seed, shape = entry.get("seed"), entry.get("shape") or ()
+        rule = str(entry.get("make", "fill.image(seed, shape)"))
+        if not isinstance(seed, int) or len(shape) < 2:
+            raise UsageError(f"{self.path}: input needs a seed and a shape, it is {entry!r}.")
+        if rule.startswith("numpy.random.default_rng(seed).standard_normal(shape)"):
+            return torch.from_numpy(np.random.default_rng(seed).standard_normal(shape).astype(np.float32))
+        if not rule.startswith("fill.image("):
+            raise UsageError(f"{self.path}: the rule '{rule}' for making the input is not understood.")
+        if len(shape) == 5:  # frames or slices stand beside the channels
+            flat = (shape[0], shape[1] * shape[2], *shape[3:])
+            return torch.from_numpy(fill.image(seed, flat).reshape(shape))
+        if len(shape) != 4:
+            raise UsageError(f"{self.path}: an image has the shape (N, C, H, W), not {list(shape)}.")
+        return torch.from_numpy(fill.image(seed, shape))
 
     def weights(self) -> dict[str, Tensor]:
         """Return the published state dict, rebuilt from its names and shapes."""

@@ -1,0 +1,1 @@
+"""One module per published family: what the build arguments of its fixtures mean."""
