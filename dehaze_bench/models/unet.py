@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
 from dehaze_bench.errors import UsageError
+from dehaze_bench.nn.fusion import SelectiveKernelFusion, Up, reconstruct
 from dehaze_bench.nn.mixers import Mixer
 from dehaze_bench.nn.scanned import ScannedLayer
 from dehaze_bench.scans import Scan
@@ -89,8 +89,7 @@ class UNet(nn.Module):
         maps = self.unembed(x)
         if self.patch > 1:
             maps = F.interpolate(maps, scale_factor=self.patch, mode="bilinear")
-        gain, offset = maps.split([1, 3], dim=1)
-        return gain * image_BCHW - offset + image_BCHW
+        return reconstruct(maps, image_BCHW)
 
 
 class Block(nn.Module):
@@ -107,36 +106,6 @@ class Block(nn.Module):
     def forward(self, x_BHWC: Tensor) -> Tensor:
         x_BHWC = x_BHWC + self.mixer(self.norm1(x_BHWC))
         return x_BHWC + self.ffn(self.norm2(x_BHWC))
-
-
-class Up(nn.Module):
-    """Twice the resolution by a pointwise convolution and a pixel shuffle."""
-
-    def __init__(self, dim: int, out: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(dim, 4 * out, 1)
-
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        return F.pixel_shuffle(self.conv(x_BCHW), 2)
-
-
-class SelectiveKernelFusion(nn.Module):
-    """Weighted sum of decoder and skip, weights from the global mean of both (arXiv 2204.03883, figure 3)."""
-
-    def __init__(self, dim: int, reduction: int = 8) -> None:
-        super().__init__()
-        hidden = max(dim // reduction, 4)
-        self.skip = nn.Conv2d(dim, dim, 1)
-        self.weigh = nn.Sequential(
-            nn.Linear(dim, hidden, bias=False), nn.ReLU(), nn.Linear(hidden, 2 * dim, bias=False)
-        )
-
-    def forward(self, x_BCHW: Tensor, skip_BCHW: Tensor) -> Tensor:
-        skip_BCHW = self.skip(skip_BCHW)
-        mean_BC = (x_BCHW + skip_BCHW).mean(dim=(2, 3))
-        weight_B2C = torch.softmax(self.weigh(mean_BC).unflatten(1, (2, -1)), dim=1)
-        mine, other = weight_B2C[..., None, None].unbind(1)
-        return x_BCHW * mine + skip_BCHW * other
 
 
 def run_stage(stage: nn.Module, x_BCHW: Tensor) -> Tensor:

@@ -59,11 +59,11 @@ def is_family(fixture: Fixture) -> bool:
 
 def check_family(fixture: Fixture) -> list[Row]:
     """Build, load and run what a fixture of a published family describes; return the rows."""
-    name = FAMILIES.get(_repository(fixture))
+    repository = _repository(fixture)
+    name = FAMILIES.get(repository)
     if name is None:
-        raise UsageError(
-            f"{fixture.path}: networks of '{_repository(fixture)}' are not known. {nearest(_repository(fixture), FAMILIES)}"
-        )
+        hint = nearest(repository, FAMILIES)
+        raise UsageError(f"{fixture.path}: networks of '{repository}' are not known. {hint}")
     module = importlib.import_module(f"dehaze_bench.verify.families.{name}")
     arguments = BuildArguments(fixture)
     built: Built = module.build(fixture, arguments)

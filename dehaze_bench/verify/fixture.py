@@ -70,7 +70,7 @@ class Fixture:
                 raise UsageError(f"{self.path}: one input was expected, there are {', '.join(self.inputs)}.")
             return self.tensor(self.inputs[0])
         entry = self.field("input")
-        seed, shape = entry.get("seed"), entry.get("shape") or ()
+        seed, shape = entry.get("seed"), tuple(int(n) for n in entry.get("shape") or ())
         rule = str(entry.get("make", "fill.image(seed, shape)"))
         if not isinstance(seed, int) or len(shape) < 2:
             raise UsageError(f"{self.path}: input needs a seed and a shape, it is {entry!r}.")
