@@ -18,7 +18,7 @@ class PatchEmbed(nn.Module):
 
     `stride` below `patch` makes patches overlap. `corner_pad` fills the right and lower border with zeros so that
     every stride has its patch (mmcv's adaptive "corner" padding); without it H - patch must be a multiple of the stride
-    and the rest of the image is refused.
+    and the rest of the image is refused. `norm` adds a LayerNorm (Swin).
     """
 
     def __init__(
@@ -29,10 +29,12 @@ class PatchEmbed(nn.Module):
         channels: int = 3,
         bias: bool = True,
         corner_pad: bool = False,
+        norm: bool = False,
     ) -> None:
         super().__init__()
         self.patch, self.stride, self.corner_pad = patch, patch if stride is None else stride, corner_pad
         self.proj = nn.Conv2d(channels, dim, patch, self.stride, bias=bias)
+        self.norm = nn.LayerNorm(dim) if norm else nn.Identity()
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
         """Return the token grid of an image of this size."""
@@ -50,7 +52,7 @@ class PatchEmbed(nn.Module):
                 f"An image of {size[0]}x{size[1]} cannot be cut into patches of {self.patch} with stride "
                 f"{self.stride}: use sizes of {self.patch} plus a multiple of {self.stride}"
             )
-        return self.proj(image_BCHW).permute(0, 2, 3, 1)
+        return self.norm(self.proj(image_BCHW).permute(0, 2, 3, 1))
 
 
 class PatchMerging(nn.Module):

@@ -7,6 +7,7 @@ repository that the fixture was made from, so that any size and any input of a p
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,7 +22,11 @@ from dehaze_bench.weights import load_strictly
 from dehaze_bench.weights.keymaps import KeyMap
 
 # Repository (owner/name) of a fixture -> module of `verify.families`.
-FAMILIES: dict[str, str] = {}
+FAMILIES: dict[str, str] = {
+    "facebookresearch/deit": "deit",
+    "microsoft/Swin-Transformer": "swin",
+    "pytorch/vision": "resnet",
+}
 
 
 @dataclass(frozen=True)
@@ -54,16 +59,15 @@ class Built:
 
 def is_family(fixture: Fixture) -> bool:
     """Whether the fixture is of a repository whose networks are known here."""
-    return _repository(fixture) in FAMILIES
+    return repository(str(fixture.field("source"))) in FAMILIES
 
 
 def check_family(fixture: Fixture) -> list[Row]:
     """Build, load and run what a fixture of a published family describes; return the rows."""
-    repository = _repository(fixture)
-    name = FAMILIES.get(repository)
+    owner = repository(str(fixture.field("source")))
+    name = FAMILIES.get(owner)
     if name is None:
-        hint = nearest(repository, FAMILIES)
-        raise UsageError(f"{fixture.path}: networks of '{repository}' are not known. {hint}")
+        raise UsageError(f"{fixture.path}: networks of '{owner}' are not known. {nearest(owner, FAMILIES)}")
     module = importlib.import_module(f"dehaze_bench.verify.families.{name}")
     arguments = BuildArguments(fixture)
     built: Built = module.build(fixture, arguments)
@@ -117,5 +121,6 @@ def to_tokens(x: Tensor) -> Tensor:
     return x.flatten(1, -2)
 
 
-def _repository(fixture: Fixture) -> str:
-    return str(fixture.field("source")).split("@")[0].strip()
+def repository(source: str) -> str:
+    """Return owner/name of the `source` of a fixture, "owner/name@commit" or "owner/name (remark)"."""
+    return re.split(r"[@ ]", source.strip(), maxsplit=1)[0]

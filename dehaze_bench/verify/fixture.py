@@ -108,6 +108,10 @@ class BuildArguments:
             raise UsageError(f"{self.fixture.path}: build has no argument '{name}'.")
         return self.left.pop(name)
 
+    def optional(self, name: str, default: Any) -> Any:
+        """Return an argument, or `default` where it is missing."""
+        return self.left.pop(name, default)
+
     def expect(self, name: str, *supported: Any) -> Any:
         """Return an argument that only some values of are supported; raises UsageError for any other."""
         value = self.take(name)

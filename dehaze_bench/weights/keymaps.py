@@ -10,6 +10,10 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
+from dehaze_bench.weights.maps.deit import map_deit
+from dehaze_bench.weights.maps.resnet import map_resnet
+from dehaze_bench.weights.maps.swin import map_swin
+
 KeyMap = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
 
 
@@ -18,4 +22,9 @@ def map_aodnet(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {re.sub(r"^e_conv(\d)\.", r"conv\1.", name): tensor for name, tensor in published.items()}
 
 
-KEY_MAPS: dict[str, KeyMap] = {"aodnet": map_aodnet}
+KEY_MAPS: dict[str, KeyMap] = {
+    "aodnet": map_aodnet,
+    "deit": map_deit,
+    "resnet": map_resnet,
+    "swin": map_swin,
+}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dehaze_bench.verify import check
-from dehaze_bench.verify.built import FAMILIES
+from dehaze_bench.verify.built import FAMILIES, repository
 from dehaze_bench.verify.fixture import load_fixture
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
@@ -18,7 +18,7 @@ def fixtures() -> list[Path]:
     found = []
     for spec in sorted(GOLDEN.glob("*/spec.json")):
         source = json.loads(spec.read_text(encoding="utf-8")).get("source", "")
-        if source.split("@")[0] in FAMILIES:
+        if repository(source) in FAMILIES:
             found.append(spec.parent)
     return found
 

@@ -1,0 +1,1 @@
+"""Published classification backbones, one file each."""
