@@ -23,6 +23,7 @@ from dehaze_bench.weights.keymaps import KeyMap
 
 # Repository (owner/name) of a fixture -> module of `verify.families`.
 FAMILIES: dict[str, str] = {
+    "OpenGVLab/Vision-RWKV": "vrwkv",
     "facebookresearch/deit": "deit",
     "microsoft/Swin-Transformer": "swin",
     "pytorch/vision": "resnet",

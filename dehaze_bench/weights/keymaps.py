@@ -13,6 +13,7 @@ from torch import Tensor
 from dehaze_bench.weights.maps.deit import map_deit
 from dehaze_bench.weights.maps.resnet import map_resnet
 from dehaze_bench.weights.maps.swin import map_swin
+from dehaze_bench.weights.maps.vrwkv import map_vrwkv
 
 KeyMap = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
 
@@ -27,4 +28,5 @@ KEY_MAPS: dict[str, KeyMap] = {
     "deit": map_deit,
     "resnet": map_resnet,
     "swin": map_swin,
+    "vrwkv": map_vrwkv,
 }

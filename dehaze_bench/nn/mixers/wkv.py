@@ -29,15 +29,11 @@ class BiWKV(Mixer):
     def __init__(self, dim: int, layer: int = 0, num_layers: int = 1) -> None:
         super().__init__()
         self.width = dim
-        depth = layer / max(1, num_layers - 1)
-        position = torch.arange(dim) / max(1, dim - 1)
-        zigzag = (torch.arange(dim) + 1) % 3 - 1
-        share = torch.arange(dim) / dim
-        self.spatial_decay = nn.Parameter(-5 + 8 * position ** (0.7 + 1.3 * depth))
-        self.spatial_first = nn.Parameter(math.log(0.3) + 0.5 * zigzag)
-        self.spatial_mix_k = nn.Parameter(share ** (1 - depth))
-        self.spatial_mix_v = nn.Parameter(share ** (1 - depth) + 0.3 * depth)
-        self.spatial_mix_r = nn.Parameter(share ** (0.5 * (1 - depth)))
+        self.spatial_decay = nn.Parameter(decay_start(dim, layer, num_layers))
+        self.spatial_first = nn.Parameter(first_start(dim))
+        self.spatial_mix_k = nn.Parameter(mix_start(dim, layer, num_layers, "k"))
+        self.spatial_mix_v = nn.Parameter(mix_start(dim, layer, num_layers, "v"))
+        self.spatial_mix_r = nn.Parameter(mix_start(dim, layer, num_layers, "r"))
         self.key = nn.Linear(dim, dim, bias=False)
         self.value = nn.Linear(dim, dim, bias=False)
         self.receptance = nn.Linear(dim, dim, bias=False)
@@ -60,3 +56,23 @@ class BiWKV(Mixer):
 
     def leave(self, y_BLD: Tensor, gate_BLD: Tensor | None) -> Tensor:
         return self.output(y_BLD)
+
+
+def decay_start(dim: int, layer: int, num_layers: int) -> Tensor:
+    """Return the decays (C,) that layer `layer` of `num_layers` starts with: -5 to 3, later layers more of them low."""
+    position_C = torch.arange(dim) / max(1, dim - 1)
+    return -5 + 8 * position_C ** (0.7 + 1.3 * layer / max(1, num_layers - 1))
+
+
+def first_start(dim: int) -> Tensor:
+    """Return the bonuses (C,) of a token for itself: log 0.3 and half a unit up or down in turn."""
+    return math.log(0.3) + 0.5 * ((torch.arange(dim) + 1) % 3 - 1)
+
+
+def mix_start(dim: int, layer: int, num_layers: int, name: str) -> Tensor:
+    """Return the share (C,) of the token itself against its shifted neighbours for key, value or receptance."""
+    share_C = torch.arange(dim) / dim
+    early = 1 - layer / num_layers
+    if name == "v":
+        return share_C**early + 0.3 * layer / max(1, num_layers - 1)
+    return share_C ** (0.5 * early if name == "r" else early)
