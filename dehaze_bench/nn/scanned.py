@@ -47,7 +47,7 @@ class ScannedLayer(nn.Module):
         found = self.scan.through(x_BLC, grid)
         outputs = [self._walk(s_BLD, routes, grid) for routes in found]
         y_BKLD = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
-        y_BLD = self.norm(self.merge(y_BKLD, _count_visits(found)))
+        y_BLD = self.norm(self.merge(y_BKLD, count_visits(found)))
         if self.channels is not None:
             routes = self.scan.on(grid, x.device, channels=y_BLD.shape[-1])[-1]
             y_BLD = y_BLD + y_BLD * self.channels(y_BLD, routes)
@@ -94,7 +94,7 @@ def run_routes(mixer: Mixer, s_BLD: Tensor, routes: Routes) -> Tensor:
     return routes.scatter(mixed_NLD.unflatten(0, (s_BLD.shape[0], routes.num_routes)))
 
 
-def _count_visits(found: tuple[Routes, ...]) -> Tensor | None:
+def count_visits(found: tuple[Routes, ...]) -> Tensor | None:
     """Return how many routes visit each token, or None where all do."""
     if all(routes.is_permutation or routes.is_coarse or routes.repeats for routes in found):
         return None
@@ -108,7 +108,8 @@ def _shrink(x_BLD: Tensor, grid: Grid, strides: tuple[int, ...]) -> Tensor:
     """Average blocks of tokens; those at the border may be smaller."""
     x_BDG = x_BLD.transpose(1, 2).unflatten(2, grid)
     pool = F.avg_pool2d if len(grid) == 2 else F.avg_pool3d
-    return pool(x_BDG, strides, strides, ceil_mode=True, count_include_pad=False).flatten(2).transpose(1, 2)
+    blocks = tuple(min(stride, size) for stride, size in zip(strides, grid, strict=True))
+    return pool(x_BDG, blocks, blocks, ceil_mode=True, count_include_pad=False).flatten(2).transpose(1, 2)
 
 
 def _enlarge(y_NLD: Tensor, routes: Routes, grid: Grid) -> Tensor:
