@@ -40,7 +40,7 @@ class Routes:
     `index_KL[k, t]` is the token that route k visits at step t, with a batch axis in front where the order depends on
     the data. `grid` is what is walked over: the token grid itself (all strides 1), a coarser copy of it, or, with
     axis "channel", the channels. `inverse_KT[k, i]` is the (last) step at which route k visits token i, -1 if it
-    does not; `repeats` says whether a route visits a token more than once.
+    does not; `repeats` says whether a route visits a token more than once, `pads` whether one has padding steps.
     """
 
     grid: Grid
@@ -49,6 +49,7 @@ class Routes:
     strides: tuple[int, ...]
     axis: str = "space"
     repeats: bool = False
+    pads: bool = False
 
     @property
     def num_routes(self) -> int:
@@ -61,7 +62,7 @@ class Routes:
     @property
     def is_permutation(self) -> bool:
         """Whether each route visits every token exactly once, so that no step is padding."""
-        return not self.repeats and self.index_KL.shape == self.inverse_KT.shape
+        return not self.repeats and not self.pads and self.index_KL.shape == self.inverse_KT.shape
 
     @property
     def is_coarse(self) -> bool:
@@ -85,7 +86,8 @@ class Routes:
         A token that a route skips gets zero there, one that it visits several times the sum of its visits.
         """
         if self.index_KL.ndim == 3:
-            return torch.stack([_take(y_BKLD[:, k], self.inverse_KT[:, k, None])[:, 0] for k in range(self.num_routes)], 1)
+            routes = zip(y_BKLD.unbind(1), self.inverse_KT.split(1, dim=1), strict=True)
+            return torch.cat([_take(y_BLD, inverse_B1T) for y_BLD, inverse_B1T in routes], dim=1)
         start_K1 = torch.arange(self.num_routes, device=self.index_KL.device)[:, None]
         y = y_BKLD.flatten(1, 2)
         if self.repeats:
@@ -164,7 +166,9 @@ class Scan:
                 found.append(_routes(self.name, walk, grid, torch.device(device)))
             elif channels is not None:
                 found.append(_routes(self.name, walk, (channels,), torch.device(device)))
-        _check_cover(self, grid)
+        whole = any(routes.is_permutation and not routes.is_coarse and routes.axis == "space" for routes in found)
+        if not whole or self.merge == "scatter":
+            _check_cover(self, grid)
         return tuple(found)
 
     def through(self, x_BTD: Tensor, grid: Grid) -> tuple[Routes, ...]:
@@ -210,6 +214,7 @@ def _routes(name: str, walk: Walk, grid: Grid, device: torch.device) -> Routes:
         strides=walk.strides(grid),
         axis=walk.axis,
         repeats=bool((ids >= 0).sum() > (inverse >= 0).sum()),
+        pads=bool((ids < 0).any()),
     )
 
 
