@@ -7,7 +7,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 RUN := $(BIN)/dehaze-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev bench test test-slow lint format type layers clean
+.PHONY: help setup setup-dev bench docs test test-slow lint format type layers clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -16,23 +16,32 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt
-	$(BIN)/pip install --quiet --editable .
+	$(BIN)/pip install --quiet --editable '.[plots]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	@touch $@
 
-setup: $(VENV)/.installed ## make .venv and install the package
+setup: $(VENV)/.installed ## make .venv and install the package, with what draws pictures
 setup-dev: $(VENV)/.installed-dev ## the same with what tests and linters need
 
 bench: setup ## train the demonstration and print its table; a second call only prints it
 	$(RUN) sweep experiments/demo.yaml
 
+docs: setup ## draw docs/scans.md and its pictures anew, from conf/scan
+	$(BIN)/python -m dehaze_bench.scans.page docs
+
 test: setup-dev ## run the test suite without the slow tests
 	$(BIN)/python -m pytest -q -m 'not slow'
 
-test-slow: setup-dev ## run the slow tests
+# Without its CUDA kernels and dependencies, and beside the environment, for the test of its Triton kernels only.
+$(VENV)/mamba-ssm/.installed: $(VENV)/.installed-dev
+	MAMBA_SKIP_CUDA_BUILD=TRUE MAMBA_FORCE_BUILD=TRUE $(BIN)/pip install --quiet --no-build-isolation --no-deps \
+		--upgrade --target $(VENV)/mamba-ssm mamba-ssm==2.3.0
+	@touch $@
+
+test-slow: setup-dev $(VENV)/mamba-ssm/.installed ## run the slow tests
 	$(BIN)/python -m pytest -q -m slow
 
 layers: setup-dev ## check who imports whom

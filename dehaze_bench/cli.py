@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +15,9 @@ from dehaze_bench.errors import BenchError, UsageError, nearest
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point; exits with 0, or with the code of the error: 2 usage, 1 failed job, 75 requeue."""
+    # Must stand before torch is imported. OpenMP's threads otherwise spin while they wait, and on a machine that others
+    # use too a training step then takes five to ten times as long.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     sys.exit(run(list(sys.argv[1:] if argv is None else argv)))
 
 
@@ -205,8 +209,13 @@ def check(argv: Arguments) -> int:
 
 
 def show(argv: Arguments) -> int:
-    """A composed config, its identity and its cost."""
+    """A composed config, its identity and its cost; or a scan on a grid."""
+    as_json, argv = arguments.flag(argv, "--json")
+    grid, argv = arguments.assignment(argv, "grid")
+    out, argv = arguments.assignment(argv, "out")
     arguments.only_overrides("show", argv)
+    if as_json or grid is not None or out is not None:
+        return _show_scan(argv, grid, out, as_json)
     from omegaconf import OmegaConf
 
     from dehaze_bench import build, config
@@ -221,6 +230,25 @@ def show(argv: Arguments) -> int:
     print(f"# parameters {build.count_params(network):,}")
     if build.trainable(network):
         print(f"# multiply-adds at 256x256 {build.count_macs(network):,.0f}")
+    return 0
+
+
+def _show_scan(argv: Arguments, grid: str | None, out: str | None, as_json: bool) -> int:
+    if not any(text.startswith("scan=") for text in argv):
+        raise UsageError("grid=, out= and --json need a scan to show: dehaze-bench show scan=cross grid=16x16.")
+    for text in argv:
+        if not text.lstrip("+~").startswith(("scan=", "scan.")):
+            raise UsageError(f"A scan on a grid takes scan=NAME and scan.KEY=VALUE only, not '{text}'.")
+    from omegaconf import OmegaConf
+
+    from dehaze_bench.compose import compose_run
+    from dehaze_bench.registry import list_choices
+    from dehaze_bench.scans import catalogue, sheet
+
+    composed = compose_run(argv)
+    name = composed.choices["scan"]
+    node = OmegaConf.to_container(composed.cfg.scan, resolve=True)
+    print(sheet.look(catalogue.from_node(name, node, list_choices("scan")[name]), grid, out, as_json))
     return 0
 
 

@@ -16,7 +16,7 @@ results
   table      the table of an experiment, from the runs that are done
   ls         models, scans, datasets, testsets, protocols, experiments, runs, ...
 looking and checking
-  show       a composed config
+  show       a composed config, or a scan over a grid: its numbers and its picture
   check      everything that can be known before a run starts
   verify     golden fixtures: our output against the published one
   env        versions, device, operator backends
@@ -81,6 +81,9 @@ examples
 usage: dehaze-bench ls [models|mixers|scans|datasets|testsets|optimizers|schedules|losses|protocols|recipes|
                         experiments|runs] [--failed] [paths.runs=DIR]
 
+Choices with the first line of their files. Scans also with their locality on 16x16 (volumes: 4x8x8), the mean distance
+along the route between neighbours of the grid, in steps; and the same by the nearest of their routes.
+
 examples
   dehaze-bench ls                                               what there is to list
   dehaze-bench ls scans
@@ -99,11 +102,19 @@ examples
 """,
     "show": """\
 usage: dehaze-bench show [group=choice] [key=value] ...
+       dehaze-bench show scan=NAME [grid=HxW|TxHxW] [out=FILE] [--json] [scan.key=value] ...
 
 Print the composed config, its identity and what the network costs. Writes nothing.
 
+With grid=, out= or --json: how a scan walks over a grid (8x8 or 3x4x4 unless given). Per route its length, padding,
+visits per token, jumps between successive tokens, locality (the mean distance along the route between neighbours of
+the grid, in steps), the share of neighbours at most 4 steps apart, and the directions of its moves. out= also draws
+the routes, as .png, .svg or .pdf (extra: plots).
+
 examples
   dehaze-bench show model/mixer=attention model.match.params=150k
+  dehaze-bench show scan=cross grid=16x16 out=scan.png          statistics and a picture
+  dehaze-bench show scan=random scan.order.seed=3 grid=8x8 --json
 """,
     "verify": """\
 usage: dehaze-bench verify FIXTURE... [--json] [--samples DIR]

@@ -37,12 +37,34 @@ def lines(what: str | None, overrides: Sequence[str] = (), failed: bool = False)
     group = GROUPS.get(what, what)
     if group not in list_groups():
         raise UsageError(f"There are no '{what}' to list. {nearest(what, [*GROUPS, 'experiments', 'runs'])}")
-    return _columns(list_choices(group))
+    return _scans() if group == "scan" else _columns(list_choices(group))
 
 
 def _columns(found: dict[str, str]) -> str:
     width = max((len(name) for name in found), default=0) + 2
     return "\n".join(f"{name:{width}}{text}".rstrip() for name, text in found.items())
+
+
+def _scans() -> str:
+    """Scans with their locality, which needs NumPy but no torch; a scan that cannot be measured says why."""
+    from dehaze_bench.scans import catalogue
+
+    found = catalogue.entries()
+    width = max(len(entry.name) for entry in found) + 2
+    rows = [f"{'scan':{width}}{'locality':>8}  {'nearest':>7}  description"]
+    for entry in found:
+        numbers, text = ["n/a", "n/a"], entry.description
+        if entry.walks and not entry.is_dynamic:
+            try:
+                measured = entry.measure(entry.default(catalogue.COMPARED))
+            except UsageError as error:
+                text = f"{text} ({error})"
+            else:
+                numbers = [f"{n:.1f}" if n is not None else "n/a" for n in (measured.locality, measured.nearest)]
+        elif entry.error:
+            text = f"{text} ({entry.error})"
+        rows.append(f"{entry.name:{width}}{numbers[0]:>8}  {numbers[1]:>7}  {text}".rstrip())
+    return "\n".join(rows)
 
 
 def _experiments() -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from dehaze_bench import cli, help
 from dehaze_bench.compose import compose_run, expand
@@ -25,7 +27,7 @@ def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ("line", "words"),
     [
         ("trian", "'train'"),
-        ("train scan=hilber", "raster"),
+        ("train scan=hilber", "'hilbert'"),
         ("train sed=3", "'seed'"),
         ("train foo", "'foo' is not an override"),
         ("train --fooo", "Unknown option '--fooo'"),
@@ -53,6 +55,21 @@ def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("check demmo", "'demo'"),
         ("check scan=cros", "'cross'"),
         ("show model=unett", "'unet'"),
+        ("show grid=8x8", "scan=cross"),
+        ("show scan=cros grid=8x8", "'cross'"),
+        ("show scan=cross grid=8", "16x16"),
+        ("show scan=cross grid=8x-8", "16x16"),
+        ("show scan=cross grid=0x8", "16x16"),
+        ("show scan=cross grid=3x4x4", "has 3 axes, try grid=16x16"),
+        ("show scan=spatial_first grid=8x8", "has 2 axes, try grid=4x8x8"),
+        ("show scan=raster grid=100000x100000", "10,000,000,000 tokens"),
+        ("show scan=raster model=unet --json", "'model=unet'"),
+        ("show scan=random scan.order.sed=3 --json", "'seed'"),
+        ("show scan=random scan.order.seed=-3 --json", "seed >= 0"),
+        ("show scan=native grid=8x8", "published with"),
+        ("show scan=by_content out=scan.png", "nothing to draw"),
+        ("show scan=cross out=scan.gif", ".svg or .pdf"),
+        ("show scan=cross out=/proc/nowhere/scan.png", "cannot be written"),
         ("restore model=dcp", "needs a source and a target"),
         ("restore model=dcp in out tile=abc", "tile=abc"),
         ("verify", "needs fixture"),
@@ -73,6 +90,10 @@ def test_bad_input_is_one_line_and_exit_code_two(
     "line",
     [
         "show model.width=4",
+        "show scan=cross",
+        "show scan=cross grid=4x4",
+        "show scan=by_content --json",
+        "ls scans",
         "train --cfg job scan=cross",
         "check model.width=4 model/mixer=conv train.crop=32",
         "sweep demo --dry-run",
@@ -87,7 +108,17 @@ def test_looking_writes_nothing(line: str, empty: Path, capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize(
-    "argv", [["--help"], ["ls"], ["ls", "models"], ["ls", "experiments"], ["train", "--help"], ["table", "demo"]]
+    "argv",
+    [
+        ["--help"],
+        ["ls"],
+        ["ls", "models"],
+        ["ls", "scans"],
+        ["ls", "experiments"],
+        ["train", "--help"],
+        ["table", "demo"],
+        ["show", "scan=hilbert", "grid=8x8"],
+    ],
 )
 def test_what_answers_at_once_imports_nothing_heavy(argv: list[str], tmp_path: Path) -> None:
     code = (
@@ -96,12 +127,50 @@ def test_what_answers_at_once_imports_nothing_heavy(argv: list[str], tmp_path: P
     )
     done = subprocess.run([sys.executable, "-c", code, *argv], cwd=tmp_path, capture_output=True, text=True, check=True)
     loaded = set(done.stdout.splitlines()[-1].split()[1:])
-    if argv[0] == "table":  # composes, so it needs Hydra
+    if argv[0] in ("table", "show"):  # composes, so it needs Hydra
         assert "torch" not in loaded
-    elif argv == ["ls", "experiments"]:
+    elif argv[0] == "ls" and argv[-1] in ("experiments", "scans"):
         assert not loaded & {"torch", "hydra", "wandb"}
     else:
         assert not loaded
+
+
+def test_show_draws_and_measures_a_scan(empty: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(shlex.split("show scan=cross grid=6x4 out=new/scan.png")) == 0
+    text = capsys.readouterr().out
+    assert text.splitlines()[-1] == "new/scan.png"
+    assert "on 6x4: 4 routes merged by sum; 4 visits per token" in text
+    with Image.open(empty / "new" / "scan.png") as image:
+        assert min(image.size) > 100
+    assert cli.run(shlex.split("show scan=cross grid=6x4 out=scan.svg --json")) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (empty / "scan.svg").read_text().startswith("<?xml")
+    assert (found["scan"], found["grid"], found["merge"], found["picture"]) == ("cross", [6, 4], "sum", "scan.svg")
+    assert found["data_dependent"] is False
+    assert found["nearest"] == 1
+    assert [route["length"] for route in found["routes"]] == [24] * 4
+    assert [max(route["directions"], key=route["directions"].get) for route in found["routes"]] == [
+        "right", "down", "left", "up",
+    ]  # fmt: skip
+
+
+def test_show_takes_the_keys_of_a_scan(empty: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = []
+    for line in ("scan.order.seed=1", "scan.order.seed=2", "scan.order.routes=3"):
+        assert cli.run(shlex.split(f"show scan=random {line} --json")) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    assert found[0]["locality"] != found[1]["locality"]
+    assert [one["num_routes"] for one in found] == [1, 1, 3]
+    assert found[0]["grid"] == [8, 8]
+    assert cli.run(shlex.split("show scan=temporal_first --json")) == 0
+    assert json.loads(capsys.readouterr().out)["grid"] == [3, 4, 4]
+
+
+def test_show_says_where_statistics_would_mislead(empty: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(shlex.split("show scan=by_content --json")) == 0
+    assert json.loads(capsys.readouterr().out)["data_dependent"] is True
+    assert cli.run(shlex.split("show scan=by_content grid=8x8")) == 0
+    assert "statistics n/a" in capsys.readouterr().out
 
 
 def test_every_verb_has_help() -> None:
@@ -126,7 +195,7 @@ def examples() -> list[str]:
 def test_the_overrides_of_every_example_compose(example: str) -> None:
     _, verb, *rest = shlex.split(example)
     assert verb in cli.VERBS
-    special = ("run=", "rerun=", "hydra/", "tile=", "overlap=", "side_by_side=", "device=")
+    special = ("run=", "rerun=", "hydra/", "tile=", "overlap=", "side_by_side=", "device=", "grid=", "out=")
     overrides = [text for text in rest if "=" in text and not text.startswith((*special, "-"))]
     jobs = expand(overrides) if "-m" in rest else [overrides]
     assert all(compose_run(job).cfg.seed is not None for job in jobs)

@@ -70,7 +70,8 @@ def test_the_walk_through_for_a_scan_trains(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "unet-conv-columns-deadleaves" in done.stdout
     listed = subprocess.run([*command, "ls", "scans"], cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert "columns        Column by column, one route" in listed.stdout
+    line = next(line for line in listed.stdout.splitlines() if line.startswith("columns "))
+    assert line.split(maxsplit=3) == ["columns", "8.5", "8.5", "Column by column, one route"]
 
 
 def test_local_links_and_pictures_exist() -> None:

@@ -21,6 +21,8 @@ from dehaze_bench.scans.grid import Grid, Order, Walk, check_ids, invert
 
 MERGES = ("sum", "mean", "concat", "scatter", "gate", "attention")
 MODES = ("parallel", "alternate")
+# What an order raises for a grid that it does not take: ours say so, a user's may just fail to unpack it.
+REFUSALS = (UsageError, ValueError, IndexError)
 
 
 @runtime_checkable
@@ -255,7 +257,7 @@ def _axes(scan: Scan) -> tuple[int, ...]:
             for walk in scan.walks:
                 if walk.axis == "space" and not isinstance(walk.order, DataOrder):
                     walk.order(walk.coarse((4,) * axes))
-        except UsageError:
+        except REFUSALS:
             continue
         found.append(axes)
     return tuple(found)
@@ -263,12 +265,12 @@ def _axes(scan: Scan) -> tuple[int, ...]:
 
 def _probe(walk: Walk) -> Grid:
     """Return a small grid that the walk takes."""
-    error: UsageError | None = None
+    error: Exception | None = None
     for axes in (2, 3):
         grid = (4,) * axes
         try:
             walk.order(walk.coarse(grid))
-        except UsageError as refused:
+        except REFUSALS as refused:
             error = error or refused
             continue
         return grid
