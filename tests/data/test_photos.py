@@ -132,7 +132,7 @@ def _start(cache: str, barrier: multiprocessing.synchronize.Barrier, answers: mu
 def test_processes_that_start_at_once_agree(tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
     barrier, answers = context.Barrier(3), context.Queue()
-    workers = [context.Process(target=_start, args=(str(tmp_path), barrier, answers)) for _ in range(3)]
+    workers = [context.Process(target=_start, args=(str(tmp_path), barrier, answers), daemon=True) for _ in range(3)]
     for worker in workers:
         worker.start()
     sums = [answers.get(timeout=60) for _ in workers]
