@@ -22,11 +22,14 @@ PACKAGES = (
 
 
 def describe_environment(device: Any = "cpu") -> dict[str, Any]:
-    """Return versions, device and backends as plain data for `env.json`, results and `dehaze-bench env`."""
+    """Return versions, device and backends as plain data for `env.json`, results and `dehaze-bench env`.
+
+    "backends" says of each "ok" or why it cannot run here; "auto/cpu" and "auto/cuda" what backend=auto takes there.
+    """
     import torch
 
     from dehaze_bench import __version__
-    from dehaze_bench.ops.backends import available_backends
+    from dehaze_bench.ops.backends import available_backends, preferred_backend
 
     device = torch.device(device)
     found: dict[str, Any] = {"dehaze_bench": __version__, "python": platform.python_version()}
@@ -40,5 +43,7 @@ def describe_environment(device: Any = "cpu") -> dict[str, Any]:
     found["device"] = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     found["threads"] = torch.get_num_threads()
     found["cores"] = os.cpu_count()
+    found["auto/cpu"] = preferred_backend("cpu")
+    found["auto/cuda"] = preferred_backend("cuda") if torch.cuda.is_available() else "no CUDA device"
     found["backends"] = available_backends()
     return found
