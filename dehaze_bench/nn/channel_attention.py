@@ -1,4 +1,4 @@
-"""Channel attention of LocalMamba and EfficientVMamba.
+"""Channel attention of LocalMamba and EfficientVMamba, and squeeze and excitation.
 
 Shape legend: B batch, T tokens, C channels.
 """
@@ -29,4 +29,21 @@ class ChannelAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         mean = self.norm(x).flatten(1, -2).mean(1)
         gate_BC = torch.sigmoid(self.channel_select(F.gelu(self.global_reduce(mean))))
+        return x * gate_BC.view(gate_BC.shape[0], *(1,) * (x.ndim - 2), -1)
+
+
+class SqueezeExcite(nn.Module):
+    """Scale every channel by a gate that is made of the mean: x * sigmoid(W2 relu(W1 mean(x))), without biases.
+
+    Hu et al., arXiv 1709.01507, as MSVMamba has it. Tokens (B, ..., C) keep their shape.
+    """
+
+    def __init__(self, dim: int, reduction: int = 8) -> None:
+        super().__init__()
+        hidden = max(1, dim // reduction)
+        down, up = nn.Linear(dim, hidden, bias=False), nn.Linear(hidden, dim, bias=False)
+        self.fc = nn.Sequential(down, nn.ReLU(), up, nn.Sigmoid())
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate_BC = self.fc(x.flatten(1, -2).mean(1))
         return x * gate_BC.view(gate_BC.shape[0], *(1,) * (x.ndim - 2), -1)

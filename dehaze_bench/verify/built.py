@@ -23,10 +23,22 @@ from dehaze_bench.weights.keymaps import KeyMap
 
 # Repository (owner/name) of a fixture -> module of `verify.families`.
 FAMILIES: dict[str, str] = {
+    "ChenhongyiYang/PlainMamba": "plainmamba",
+    "CompVis/zigma": "zigma",
+    "KyanChen/RSMamba": "rsmamba",
+    "MzeroMiko/VMamba": "vmamba",
+    "OpenGVLab/VideoMamba": "videomamba",
     "OpenGVLab/Vision-RWKV": "vrwkv",
+    "TerryPei/EfficientVMamba": "efficientvmamba",
+    "YuHengsss/MSVMamba": "msvmamba",
     "facebookresearch/deit": "deit",
+    "ge-xing/SegMamba": "segmamba",
+    "hunto/LocalMamba": "localmamba",
+    "hustvl/Vim": "vim",
+    "lhaof/nnMamba": "nnmamba",
     "microsoft/Swin-Transformer": "swin",
     "pytorch/vision": "resnet",
+    "scott-yjyang/Vivim": "vivim",
 }
 
 
