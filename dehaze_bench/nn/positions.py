@@ -65,3 +65,29 @@ def sine_table(grid: tuple[int, int], dim: int, temperature: float = 10000.0) ->
     column_WC = torch.cat([columns.sin(), columns.cos()], dim=1)
     both = torch.cat([row_HC[:, None].expand(-1, grid[1], -1), column_WC[None].expand(grid[0], -1, -1)], dim=-1)
     return both.reshape(1, grid[0] * grid[1], dim).float()
+
+
+def rotary_tables(
+    grid: tuple[int, int], dim: int, length: float = 14.0, theta: float = 10000.0
+) -> tuple[Tensor, Tensor]:
+    """Return cosines and sines (L, C) that rotate pairs of neighbouring channels by angles that grow with the position.
+
+    The rotary embedding of EVA-02 (arXiv 2303.11331) as LocalVim uses it: the first half of the channels turns with
+    the row, the second with the column. Positions run from 0 to `length`, exclusive, whatever the grid: `length` is
+    the side of the grid that the frequencies are made for. `dim` must be a multiple of 4.
+    """
+    if dim % 4:
+        raise UsageError(f"A rotary embedding in two dimensions needs channels in fours, not {dim}")
+    wave = theta ** -(torch.arange(0, dim // 2, 2, dtype=torch.float32) / (dim // 2))
+    row_HC, column_WC = ((torch.arange(n) / n * length)[:, None] * wave.repeat_interleave(2) for n in grid)
+    angle_HWC = torch.cat(
+        [row_HC[:, None].expand(-1, grid[1], -1), column_WC[None].expand(grid[0], -1, -1)], dim=-1
+    ).flatten(0, 1)
+    return angle_HWC.cos(), angle_HWC.sin()
+
+
+def rotate(x_BLC: Tensor, cos_LC: Tensor, sin_LC: Tensor) -> Tensor:
+    """Rotate pairs of neighbouring channels by the angles of `rotary_tables`."""
+    first, second = x_BLC.unflatten(-1, (-1, 2)).unbind(-1)
+    turned_BLC = torch.stack([-second, first], dim=-1).flatten(-2)
+    return x_BLC * cos_LC + turned_BLC * sin_LC

@@ -27,6 +27,7 @@ EXPANSION = 4
 class ResNet(nn.Module):
     """Bottleneck ResNet; `features` are the outputs of the four stages, not normalised."""
 
+    counting = "fvcore"
     multiple = 32
     strides = (4, 8, 16, 32)
 
@@ -42,6 +43,7 @@ class ResNet(nn.Module):
         self.layer1, self.layer2, self.layer3, self.layer4 = (
             _stage(before[i], 64 * 2**i, depths[i], stride=1 if i == 0 else 2) for i in range(4)
         )
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(self.widths[-1], num_classes) if num_classes else nn.Identity()
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -57,7 +59,7 @@ class ResNet(nn.Module):
         return found
 
     def forward(self, image_BCHW: Tensor) -> Tensor:
-        return self.fc(self.features(image_BCHW)[-1].mean(dim=(2, 3)))
+        return self.fc(self.avgpool(self.features(image_BCHW)[-1]).flatten(1))
 
 
 class Bottleneck(nn.Module):
