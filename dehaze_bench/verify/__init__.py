@@ -24,6 +24,7 @@ from dehaze_bench.verify.operators import (
 from dehaze_bench.verify.real import check_real
 from dehaze_bench.verify.report import Report, render, to_json
 from dehaze_bench.verify.scanning import check_scan
+from dehaze_bench.verify.state_space import check_lti, check_mamba2_block, check_ssd
 
 __all__ = ["Report", "Row", "render", "to_json", "verify"]
 
@@ -32,8 +33,11 @@ CHECKS: dict[str, Callable[[Fixture], list[Row]]] = {
     "dcp": check_dark_channel_prior,
     "metrics_pairs": check_metrics,
     "ops_bi_wkv": check_bi_wkv,
+    "ops_lti_s4d": check_lti,
     "ops_mamba1_block": check_mamba_block,
+    "ops_mamba2_simple": check_mamba2_block,
     "ops_q_shift": check_q_shift,
+    "ops_ssd_minimal": check_ssd,
 }
 # Fixtures of one function in many shapes say which function, not which shape, in their build table.
 FUNCTIONS: dict[str, Callable[[Fixture], list[Row]]] = {"selective_scan reference": check_selective_scan}
@@ -75,8 +79,10 @@ def check(fixture: Fixture, samples: Path | None = None) -> list[Row]:
     function = fixture.spec.get("build", {}).get("function")
     if function in FUNCTIONS:
         return FUNCTIONS[function](fixture)
-    if fixture.model in CHECKS:
-        return CHECKS[fixture.model](fixture)
+    # Another size of a known operator may say so in its name: "ops_ssd_minimal_l100".
+    known_as = max((name for name in CHECKS if f"{fixture.model}_".startswith(f"{name}_")), key=len, default=None)
+    if known_as is not None:
+        return CHECKS[known_as](fixture)
     if is_family(fixture):
         return check_family(fixture)
     families = [f"any network of {name}" for name in FAMILIES]

@@ -83,3 +83,12 @@ def test_the_order_is_what_the_layer_sees() -> None:
         image[0, 0, 2] = 1
         moved = (layer(image) - before).abs().sum(-1)[0] > 0
     assert moved[1, 0], "the next token in raster order starts the next row"
+
+
+def test_routes_found_while_restoring_serve_training_later() -> None:
+    layer = ScannedLayer(DIM, load("model/mixer", "mamba"), load("scan", "columns"))
+    x = torch.randn(1, 5, 11, DIM)
+    with torch.inference_mode():
+        layer(x)
+    layer(x).sum().backward()
+    assert layer.mixer.in_proj.weight.grad is not None
