@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from dehaze_bench.errors import UsageError
-from dehaze_bench.ops.wkv import available_backends, bi_wkv, reference
+from dehaze_bench.ops.wkv import available_backends, bi_wkv, cpu, published, reference
 from dehaze_bench.ops.wkv.op import bi_wkv_op
 
 BACKENDS = [
@@ -32,9 +33,9 @@ def draw(spread: float = 10.0, tokens: int = 45, channels: int = 53) -> list[Ten
     return [scale * torch.randn(shape, generator=generator) for scale, shape in zip(scales, shapes, strict=True)]
 
 
-def gradients(function: object, inputs: list[Tensor], *rest: object) -> list[Tensor]:
+def gradients(function: object, inputs: list[Tensor], *rest: object, **options: object) -> list[Tensor]:
     leaves = [x.clone().requires_grad_() for x in inputs]
-    y = function(*leaves, *rest)  # type: ignore[operator]
+    y = function(*leaves, *rest, **options)  # type: ignore[operator]
     weight = torch.linspace(-1, 2, y.numel(), dtype=torch.float64).reshape(y.shape)
     (y * weight.to(y.dtype)).sum().backward()
     return [y.detach(), *[x.grad for x in leaves]]  # type: ignore[list-item]
@@ -88,6 +89,25 @@ def test_long_sequences_stay_finite(decay: float) -> None:
     assert float(y.abs().max()) <= float(v.abs().max())  # an average
 
 
+@pytest.mark.skipif(available_backends()["numba"] != "ok", reason=available_backends()["numba"])
+@pytest.mark.parametrize("change", [(0, 495.0), (1, 45 * 495.0), (2, 248.0)])
+def test_numba_is_right_on_both_sides_of_the_bound(change: tuple[int, float]) -> None:
+    """Just within it sums are kept as they are, just beyond it with a logarithm."""
+    position, size = change
+    seen = []
+    for factor in (0.98, 1.02):
+        inputs = [0.01 * x for x in draw()]
+        inputs[position].view(-1)[::5] = factor * size
+        inputs[position].view(-1)[::7] = -factor * size
+        w, u = inputs[0].double() / 45, inputs[1].double() / 45
+        seen.append(cpu.find_top(w.numpy(), u.numpy(), inputs[2].numpy()) is not None)
+        expected = gradients(reference.bi_wkv, [x.double() for x in inputs], None)
+        found = gradients(bi_wkv, inputs, None, "numba")
+        for name, a, b in zip(("y", *NAMES), found, expected, strict=True):
+            assert relative(a, b) < 2e-7, name
+    assert seen == [True, False]
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_nan_is_not_hidden(backend: str) -> None:
     inputs = draw()
@@ -95,6 +115,78 @@ def test_nan_is_not_hidden(backend: str) -> None:
         spoilt = [x.clone() for x in inputs]
         spoilt[position].view(-1)[0] = float("nan")
         assert bi_wkv(*spoilt, backend=backend).isnan().any(), NAMES[position]
+
+
+def loop_like_the_kernel(decay: Tensor, first: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Pair by pair in plain Python for one channel, with the scale of epsilon carried from token to token."""
+    length = len(k)
+    w, u, size = float(decay) / length, float(first) / length, math.ceil(length / 32)
+    y = []
+    for t in range(length):
+        start = t // size * size
+        behind = max((k[i] - w * (start - i) for i in range(start)), default=-math.inf)
+        ahead = max(k[i] - w * (i - start) for i in range(start, length))
+        for step in range(start, t):
+            behind, ahead = max(behind - w, k[step]), max(ahead + w, k[step + 1] + w)
+        scale = max(behind, ahead, u + k[t])
+        numerator, denominator = 0.0, 1e-6 * math.exp(scale)
+        for i in range(length):
+            if i == t:
+                weight = math.exp(u + k[i])
+            elif i > t:
+                weight = math.exp(k[i] - w * (i - t))
+            elif i >= start:
+                weight = math.exp(k[i] - w * (t - i - 1))
+            else:
+                weight = math.exp(k[i] - w * (t - i))
+            if start < i <= t:
+                weight += math.exp(k[i] + w * (t - i)) * (1 - math.exp(w))
+            numerator, denominator = numerator + weight * v[i], denominator + weight
+        y.append(numerator / denominator)
+    return torch.tensor(y, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("tokens", [1, 31, 37, 70, 97])
+def test_published_form_agrees_with_a_loop(tokens: int) -> None:
+    decay, first, k, v = (x.double() for x in draw(5.0, tokens, 3))
+    found = published.bi_wkv(decay, first, k, v)
+    for b in range(2):
+        for c in range(3):
+            expected = loop_like_the_kernel(decay[c], first[c], k[b, :, c].tolist(), v[b, :, c].tolist())
+            torch.testing.assert_close(found[b, :, c], expected, rtol=1e-12, atol=1e-13)
+
+
+def test_published_golden_values(golden: Path) -> None:
+    stored = np.load(golden / "ops_bi_wkv" / "out.npz")
+    inputs = [torch.from_numpy(stored[name]) for name in ("spatial_decay", "spatial_first", "k", "v")]
+    expected = torch.from_numpy(stored["out_kernel_form"])  # leaves out the epsilon
+    assert relative(published.bi_wkv(*inputs, epsilon=0.0), expected) < 1e-12
+    assert 1e-8 < relative(bi_wkv(*inputs, form="published"), expected) < 1e-6
+    assert 1e-3 < relative(bi_wkv(*inputs), expected) < 1e-2
+
+
+@pytest.mark.parametrize("tokens", [1, 31, 37, 70])
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_published_linear_form_agrees_with_its_formula(tokens: int, shuffled: bool) -> None:
+    inputs = [x.double() for x in draw(5.0, tokens, 4)]
+    order = torch.randperm(tokens, generator=torch.Generator().manual_seed(0)) if shuffled else None
+    expected = gradients(published.bi_wkv, inputs, order)
+    found = gradients(bi_wkv, inputs, order, form="published")
+    for name, a, b in zip(("y", *NAMES), found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-13, msg=name)
+    y = bi_wkv(*[x.float() for x in inputs], order, form="published")
+    assert y.dtype == torch.float32 and relative(y, expected[0]) < 1e-6
+
+
+def test_published_form_refuses_what_it_cannot_hold() -> None:
+    decay, first, k, v = draw(tokens=40)
+    with pytest.raises(UsageError, match="at most 500, not 7"):
+        bi_wkv(torch.full_like(decay, -700.0), first, k, v, form="published")
+    assert bi_wkv(decay, first, torch.full_like(k, float("nan")), v, form="published").isnan().all()
+    with pytest.raises(UsageError, match="no 'numba' twin"):
+        bi_wkv(decay, first, k, v, backend="numba", form="published")
+    with pytest.raises(UsageError, match="Did you mean 'published'"):
+        bi_wkv(decay, first, k, v, form="publish")
 
 
 def test_gradcheck() -> None:
@@ -107,7 +199,7 @@ def test_gradcheck() -> None:
 def test_opcheck(backend: str) -> None:
     inputs = [x.requires_grad_() for x in draw()]
     for order in (None, torch.randperm(45)):
-        torch.library.opcheck(bi_wkv_op, (*inputs, order, backend))
+        torch.library.opcheck(bi_wkv_op, (*inputs, order, backend, "paper"))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

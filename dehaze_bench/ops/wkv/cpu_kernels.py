@@ -1,4 +1,4 @@
-"""Numba kernels of bi-WKV: two scans with sums kept as (value, logarithm of a common factor), inside in float64.
+"""Numba kernels of bi-WKV for any range: two scans with sums kept as (value, logarithm of a common factor), in float64.
 
 With P, Q the sums over one side (values, weights) and m the logarithm of their common factor, a step away from them is
     m' = max(m - w, k),  P' = P exp(m - w - m') + v exp(k - m'),  Q' = Q exp(m - w - m') + exp(k - m').
@@ -8,62 +8,15 @@ A job is (batch, first channel, end); its loops over channels are innermost, con
 
 from __future__ import annotations
 
-import math
-from typing import Any
-
 import numpy as np
-from llvmlite import ir  # type: ignore[import-untyped]
-from numba import float32, float64, int64, njit, types, void
-from numba.extending import intrinsic
+from numba import float32, float64, int64, njit, void
 
-from dehaze_bench.ops.lanes import compile_kernel
+from dehaze_bench.ops.wkv.exponential import compile_kernel, exp
 
-LOG2_E = math.log2(math.e)
-ROUNDER = 1.5 * 2.0**52  # adding it rounds to an integer and leaves that integer in the low mantissa bits
-POWERS = tuple(math.log(2.0) ** power / math.factorial(power) for power in range(12))  # 2**f, |f| <= 1/2: 1e-14
 NOTHING = -1e30  # logarithm of the factor of an empty sum
 
 vector = float64[::1]
 cube = float32[:, :, ::1]
-
-
-@intrinsic
-def _bits(typing: Any, x: Any) -> Any:
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return builder.bitcast(args[0], ir.IntType(64))
-
-    return types.int64(types.float64), codegen
-
-
-@intrinsic
-def _number(typing: Any, bits: Any) -> Any:
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return builder.bitcast(args[0], ir.DoubleType())
-
-    return types.float64(types.int64), codegen
-
-
-@njit(forceinline=True, fastmath={"contract"})
-def exp(x):  # type: ignore[no-untyped-def]
-    """e**x for x <= 0 or moderate, to 1e-14 relative, without a call: libm's would keep the loop scalar."""
-    y = x * LOG2_E
-    y = -1020.0 if y < -1020.0 else y  # in this form NaN stays NaN
-    y = 1020.0 if y > 1020.0 else y
-    rounded = y + ROUNDER
-    f = y - (rounded - ROUNDER)
-    p = POWERS[11]
-    p = p * f + POWERS[10]
-    p = p * f + POWERS[9]
-    p = p * f + POWERS[8]
-    p = p * f + POWERS[7]
-    p = p * f + POWERS[6]
-    p = p * f + POWERS[5]
-    p = p * f + POWERS[4]
-    p = p * f + POWERS[3]
-    p = p * f + POWERS[2]
-    p = p * f + POWERS[1]
-    p = p * f + 1.0
-    return _number(_bits(p) + (_bits(rounded) << 52))
 
 
 @njit(forceinline=True)
