@@ -15,14 +15,9 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from dehaze_bench.errors import UsageError
-from dehaze_bench.ops.selective_scan import available_backends, cpu, reference, selective_scan
+from dehaze_bench.ops.selective_scan import available_backends, reference, selective_scan
 from dehaze_bench.ops.selective_scan.op import selective_scan_op
-
-BACKENDS = [
-    name if reason == "ok" else pytest.param(name, marks=pytest.mark.skip(reason=reason))
-    for name, reason in available_backends().items()
-]
-needs_numba = pytest.mark.skipif(available_backends()["numba"] != "ok", reason=available_backends()["numba"])
+from tests.ops.scan_cases import BACKENDS, CASES, as_routes, draw, leaves_of, loss_of, needs_numba, relative, run
 
 STORED = (
     "d_nosoftplus_n1_l37",
@@ -32,60 +27,9 @@ STORED = (
     "z_nod_nobias_n4_l37",
 )
 
-# batch, tokens, channels, groups, states; then softplus, order, and which optional inputs are there
-CASES = {
-    "plain": (2, 33, 7, 1, 4, False, False, ()),
-    "one state": (1, 130, 50, 1, 1, True, True, ("D", "delta_bias")),
-    "groups": (2, 70, 12, 4, 4, True, True, ("D", "delta_bias", "initial")),
-    "everything": (2, 65, 101, 1, 16, True, True, ("D", "z", "delta_bias", "initial")),
-    "no softplus": (1, 64, 48, 2, 4, False, True, ("z", "initial")),
-    "one token": (3, 1, 5, 1, 16, True, False, ("D", "z")),
-}
-
-
-def relative(found: Tensor, expected: Tensor) -> float:
-    return float((found.double() - expected.double()).norm() / expected.double().norm().clamp(min=1e-12))
-
-
-def draw(case: str, dtype: torch.dtype = torch.float32) -> dict[str, Tensor | bool]:
-    batch, length, channels, groups, states, softplus, shuffled, optional = CASES[case]
-    generator = torch.Generator().manual_seed(len(case))
-
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator)
-
-    delta = normal(batch, length, channels)
-    found: dict[str, Tensor] = {
-        "u_BLD": normal(batch, length, channels),
-        "delta_BLD": delta if softplus else delta.abs() * 0.3,
-        "A_DN": -4 * torch.rand(channels, states, generator=generator),
-        "B_BLGN": normal(batch, length, groups, states),
-        "C_BLGN": normal(batch, length, groups, states),
-    }
-    extras = {
-        "D": ("D_D", normal(channels)),
-        "z": ("z_BLD", normal(batch, length, channels)),
-        "delta_bias": ("delta_bias_D", normal(channels) - 1),
-        "initial": ("initial_BDN", normal(batch, channels, states)),
-    }
-    found |= {extras[name][0]: extras[name][1] for name in optional}
-    inputs: dict[str, Tensor | bool] = {name: x.to(dtype).clone() for name, x in found.items()}
-    inputs["delta_softplus"] = softplus
-    if shuffled:
-        inputs["order_L"] = torch.randperm(length, generator=generator)
-    return inputs
-
-
-def run(inputs: dict[str, Tensor | bool], backend: str) -> dict[str, Tensor]:
-    """Outputs and all gradients of a loss that looks at y and at the last state."""
-    leaves = {n: x for n, x in inputs.items() if isinstance(x, Tensor) and x.is_floating_point()}
-    for x in leaves.values():
-        x.grad = None
-        x.requires_grad_()
-    y, last = selective_scan(**inputs, return_last_state=True, backend=backend)  # type: ignore[arg-type]
-    weight = torch.linspace(-1, 2, y.numel(), dtype=torch.float64).reshape(y.shape)
-    ((y * weight.to(y.dtype)).sum() + last.square().sum()).backward()
-    return {"y": y.detach(), "last": last.detach()} | {name: x.grad for name, x in leaves.items()}  # type: ignore[misc]
+TENSORS = (
+    "u_BLD", "delta_BLKD", "A_KDN", "B_BLKGN", "C_BLKGN", "D_KD", "z_BLD", "delta_bias_KD", "index_KS", "initial_BKDN"
+)  # fmt: skip
 
 
 def check_golden(folder: Path, backend: str) -> None:
@@ -139,10 +83,9 @@ def test_numba_agrees_with_float64_reference(case: str) -> None:
 def test_reference_backward_agrees_with_autograd(case: str) -> None:
     inputs = draw(case, torch.float64)
     closed_form = run(inputs, "reference")
-    leaves = {n: x for n, x in inputs.items() if isinstance(x, Tensor) and x.is_floating_point()}
-    y, last = reference.scan(**inputs)  # type: ignore[arg-type]
-    weight = torch.linspace(-1, 2, y.numel(), dtype=torch.float64).reshape(y.shape)
-    found = torch.autograd.grad((y * weight).sum() + last.square().sum(), list(leaves.values()))
+    leaves = leaves_of(inputs)
+    y, last = reference.scan(**as_routes(inputs))  # type: ignore[arg-type]
+    found = torch.autograd.grad(loss_of(y, last.squeeze(1)), list(leaves.values()))
     for name, gradient in zip(leaves, found, strict=True):
         assert relative(gradient, closed_form[name]) < 1e-12, name
 
@@ -233,26 +176,15 @@ def test_result_does_not_depend_on_the_number_of_threads() -> None:
     assert all(torch.equal(one[name], three[name]) for name in one)
 
 
-@needs_numba
-def test_memory_for_the_backward_pass_is_one_state_per_chunk() -> None:
-    x = draw("everything")
-    arguments = [x.get(n) for n in ("u_BLD", "delta_BLD", "A_DN", "B_BLGN", "C_BLGN", "D_D", "z_BLD", "delta_bias_D")]
-    rest = (x["order_L"], x["initial_BDN"], True, "numba")
-    states = selective_scan_op(*arguments, *rest, True)[2]
-    assert states.shape == (2, -(-65 // cpu.CHUNK), 16, 101)
-    assert selective_scan_op(*arguments, *rest, False)[2].numel() == 0
-
-
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("case", ["plain", "everything"])
 def test_opcheck(case: str, backend: str) -> None:
-    x = draw(case)
-    for tensor in x.values():
-        if isinstance(tensor, Tensor) and tensor.is_floating_point():
-            tensor.requires_grad_()
-    names = ("u_BLD", "delta_BLD", "A_DN", "B_BLGN", "C_BLGN", "D_D", "z_BLD", "delta_bias_D", "order_L", "initial_BDN")
-    arguments = (*[x.get(name) for name in names], x["delta_softplus"], backend, True)
-    torch.library.opcheck(selective_scan_op, arguments)
+    x = as_routes(draw(case))
+    for tensor in leaves_of(x).values():
+        tensor.requires_grad_()
+    torch.library.opcheck(
+        selective_scan_op, (*[x.get(n) for n in TENSORS], x["delta_softplus"], True, True, backend, True)
+    )
 
 
 def test_meta_device_needs_no_memory() -> None:
