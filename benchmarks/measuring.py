@@ -13,6 +13,9 @@ from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+# Before torch is imported, as the command line does: OpenMP's threads would spin on the cores that the kernels run on.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import torch
 
 ONCE = 5.0  # seconds; a slower call is timed once

@@ -5,35 +5,30 @@
 `published` has the structure of the reference loop that the Mamba repository ships: channels-first, exp(delta A) and
 delta B u as full (B, D, L, N) tensors, then one step per token. Its gradient is taken with the tokens unbound, not
 selected one by one: selecting makes autograd allocate a whole gradient per step, which is quadratic in L; so the
-ratios for training are lower bounds. `reference` is this project's plain reference. Every figure is the median of
-repeats after a warm-up; a call longer than ten seconds is made once. Extra memory is the peak of the resident set above
-that before the call, results included.
+ratios for training are lower bounds. `reference` is this project's plain reference. "cross x4" is four routes over one
+u, summed, with step sizes, B, C and constants of their own. Every figure is the median of repeats after a warm-up.
+Extra memory is the peak of the resident set above that before the call, results included.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import ctypes
 import json
-import os
-import platform
-import statistics
-import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import measuring  # before torch: it sets how threads wait
 import torch
 import torch.nn.functional as F
+from measuring import describe_machine, extra_memory, measure_times
 from torch import Tensor
 
-from dehaze_bench.ops.backends import available_backends
-from dehaze_bench.ops.selective_scan import selective_scan
+from dehaze_bench.ops.selective_scan import selective_scan, selective_scan_routes
+from dehaze_bench.scans.planar import columns, cross
 
-BATCH, CHANNELS, STATES = 1, 96, 16
-ONCE = 10.0  # seconds
+BATCH, CHANNELS, STATES, ROUTES = 1, 96, 16, 4
+CPU = torch.device("cpu")
 
 Inputs = dict[str, Tensor]
 
@@ -46,8 +41,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--json", type=Path, help="write machine and rows here")
     options = parser.parse_args()
+    print(f"medians of {options.repeats}, at least {measuring.SAMPLE:g} s each; the loops of torch: 3")
     torch.set_num_threads(options.threads)
-    machine = describe_machine()
+    machine = describe_machine(CPU)
     print("  ".join(f"{key} {value}" for key, value in machine.items()))
     rows = []
     step(lambda x: scan(x, None, "numba"), draw_inputs(64), train=True)()  # compile, so that no figure contains it
@@ -59,33 +55,41 @@ def main() -> None:
 
 
 def measure_length(num_tokens: int, repeats: int) -> list[dict[str, Any]]:
-    """Return one row per implementation, order and pass."""
+    """Return one row per implementation, order and pass; what is compared takes turns."""
     inputs = draw_inputs(num_tokens)
+    grid = (num_tokens // 128, 128)
     shuffled = torch.randperm(num_tokens, generator=torch.Generator().manual_seed(1))
-    calls: list[tuple[str, str, Callable[[Inputs], Tensor]]] = [
-        ("numba", "raster", lambda x: scan(x, None, "numba")),
-        ("numba", "random", lambda x: scan(x, shuffled, "numba")),
-        ("reference", "raster", lambda x: scan(x, None, "reference")),
-    ]
+    down = torch.from_numpy(columns(grid)[0].copy())
+    routes = torch.from_numpy(cross(grid).copy())
     rows: list[dict[str, Any]] = []
     for train in (False, True):
-        publish = ("published", "raster", lambda x, unbind=train: published_loop(x, unbind))
-        found: dict[tuple[str, str], dict[str, Any]] = {}
-        for name, order, call in [*calls, publish]:
-            seconds, memory = measure(step(call, inputs, train), repeats)
-            found[name, order] = {
-                "tokens": num_tokens,
-                "pass": "forward+backward" if train else "forward",
-                "implementation": name,
-                "order": order,
-                "ms": seconds * 1e3,
-                "ns_per_element": seconds * 1e9 / (BATCH * num_tokens * CHANNELS * STATES),
-                "extra_mib": memory,
-            }
-        for (name, order), row in found.items():
-            row["speedup"] = found["published", "raster"]["ms"] / row["ms"]
-            row["over_raster"] = row["ms"] / found[name, "raster"]["ms"] if order == "random" else None
-        rows += found.values()
+        calls: dict[tuple[str, str], Callable[[Inputs], Tensor]] = {
+            ("numba", "raster"): lambda x: scan(x, None, "numba"),
+            ("numba", "columns"): lambda x: scan(x, down, "numba"),
+            ("numba", "random"): lambda x: scan(x, shuffled, "numba"),
+            ("numba", "cross x4"): lambda x: scan_cross(x, routes),
+            ("reference", "raster"): lambda x: scan(x, None, "reference"),
+            ("published", "raster"): lambda x, unbind=train: published_loop(x, unbind),
+        }
+        steps = {key: step(call, spread(inputs) if "x4" in key[1] else inputs, train) for key, call in calls.items()}
+        seconds = measure_times({key: steps[key] for key in steps if key[0] == "numba"}, repeats, CPU)
+        seconds |= measure_times({key: steps[key] for key in steps if key[0] != "numba"}, 3, CPU)
+        for (name, order), call in steps.items():
+            taken = seconds[name, order]
+            num_elements = BATCH * num_tokens * CHANNELS * STATES * (ROUTES if "x4" in order else 1)
+            rows.append(
+                {
+                    "tokens": num_tokens,
+                    "pass": "forward+backward" if train else "forward",
+                    "implementation": name,
+                    "order": order,
+                    "ms": taken * 1e3,
+                    "ns_per_element": taken * 1e9 / num_elements,
+                    "speedup": seconds["published", "raster"] / taken,
+                    "over_raster": taken / seconds[name, "raster"],
+                    "extra_mib": extra_memory(call, CPU),
+                }
+            )
     return rows
 
 
@@ -120,6 +124,31 @@ def scan(x: Inputs, order: Tensor | None, backend: str) -> Tensor:
         delta_softplus=True,
         order_L=order,
         backend=backend,
+    )
+    assert isinstance(y, Tensor)
+    return y
+
+
+def spread(x: Inputs) -> Inputs:
+    """Return the inputs of four routes over the same u: step sizes, B, C and constants of their own."""
+    apart = {name: x[name].unsqueeze(2).repeat(1, 1, ROUTES, 1) for name in ("delta", "B", "C")}
+    constants = {name: x[name].unsqueeze(0).repeat(ROUTES, *(1,) * x[name].ndim) for name in ("A", "D", "delta_bias")}
+    return {"u": x["u"], **apart, **constants}
+
+
+def scan_cross(x: Inputs, routes_KS: Tensor) -> Tensor:
+    """Four routes, summed."""
+    y = selective_scan_routes(
+        x["u"],
+        x["delta"],
+        x["A"],
+        x["B"],
+        x["C"],
+        x["D"],
+        delta_bias_KD=x["delta_bias"],
+        delta_softplus=True,
+        index_KS=routes_KS,
+        backend="numba",
     )
     assert isinstance(y, Tensor)
     return y
@@ -160,74 +189,16 @@ def step(call: Callable[[Inputs], Tensor], inputs: Inputs, train: bool) -> Calla
     return forward_backward if train else forward
 
 
-def measure(call: Callable[[], None], repeats: int) -> tuple[float, float | None]:
-    """Return the median seconds and the extra memory in MiB of the warm-up call (None where it cannot be read)."""
-    start = time.perf_counter()
-    memory = extra_memory(call)
-    if (first := time.perf_counter() - start) > ONCE:
-        return first, memory
-    seconds = []
-    for _ in range(repeats if first < 1 else 3):
-        start = time.perf_counter()
-        call()
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds), memory
-
-
-def extra_memory(call: Callable[[], None]) -> float | None:
-    """Run the call while a thread watches the resident set."""
-    statm = Path("/proc/self/statm")
-    if not statm.exists():
-        call()
-        return None
-
-    def resident() -> float:
-        return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
-
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL("libc.so.6").malloc_trim(0)  # give freed memory back first, so that reuse does not hide it
-    peaks = [before := resident()]
-    done = threading.Event()
-
-    def watch() -> None:
-        while not done.wait(0.001):
-            peaks.append(resident())
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    call()
-    done.set()
-    watcher.join()
-    return max(peaks) - before
-
-
-def describe_machine() -> dict[str, Any]:
-    """What the figures depend on."""
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        model = names[0] if names else model
-    return {
-        "cpu": model,
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "numba": available_backends()["numba"],
-        "load": round(os.getloadavg()[0], 2),
-    }
-
-
 def print_table(rows: list[dict[str, Any]]) -> None:
     """One line per row; the speed-up is over `published` for the same length and pass."""
     print(f"B {BATCH}, D {CHANNELS}, N {STATES}")
-    print(f"{'L':>6} {'pass':<17}{'implementation':<15}{'order':<8}{'ms':>10}{'ns/elem':>9}", end="")
+    print(f"{'L':>6} {'pass':<17}{'implementation':<15}{'order':<9}{'ms':>10}{'ns/elem':>9}", end="")
     print(f"{'speed-up':>10}{'/raster':>9}{'MiB':>8}")
     for row in rows:
-        ratio = "" if row["over_raster"] is None else f"{row['over_raster']:.2f}"
+        ratio = f"{row['over_raster']:.2f}"
         memory = "" if row["extra_mib"] is None else f"{row['extra_mib']:.1f}"
         print(
-            f"{row['tokens']:>6} {row['pass']:<17}{row['implementation']:<15}{row['order']:<8}{row['ms']:>10.2f}"
+            f"{row['tokens']:>6} {row['pass']:<17}{row['implementation']:<15}{row['order']:<9}{row['ms']:>10.2f}"
             f"{row['ns_per_element']:>9.3f}{row['speedup']:>10.1f}{ratio:>9}{memory:>8}"
         )
 
