@@ -33,7 +33,7 @@ docs: setup ## draw docs/scans.md and its pictures anew, from conf/scan
 	$(BIN)/python -m dehaze_bench.scans.page docs
 
 test: setup-dev ## run the test suite without the slow tests
-	$(BIN)/python -m pytest -q -m 'not slow'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m 'not slow' -n auto
 
 # Without its CUDA kernels and dependencies, and beside the environment, for the test of its Triton kernels only.
 $(VENV)/mamba-ssm/.installed: $(VENV)/.installed-dev

@@ -26,9 +26,10 @@ NUMERICS = 1
 
 OPERATIONAL = ("runtime", "track", "paths")
 # Where files lie on this machine says nothing about the experiment.
-LOCATION_KEYS = frozenset({"root", "cache_dir", "cache_scenes"})
-# Keys of a `model` group that build.py reads and the class does not.
-BUILD_KEYS = frozenset({"match"})
+LOCATION_KEYS = frozenset({"root", "cache_dir", "cache_scenes", "encoder_weights"})
+# Keys of a `model` group that build.py reads and the class does not. Of a file of weights its sha256 counts, which
+# compose.py adds, not its place.
+BUILD_KEYS = frozenset({"match", "encoder_weights", "encoder_sha256"})
 SELECTIONS = ("last", "best@val", "best@test")
 PRECISIONS = ("fp32", "bf16", "fp16")
 AUGMENTATIONS = ("flip", "rot90")
@@ -124,7 +125,7 @@ def identify(half: dict[str, Any], choices: dict[str, str], verb: str = "train")
     """Return the identity of a scientific half: SHA-256 of its canonical JSON together with `NUMERICS`."""
     text = json.dumps({"verb": verb, "numerics": NUMERICS, "config": half}, sort_keys=True, allow_nan=False)
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-    named = [choices.get("model", "model"), choices.get("model/mixer"), choices.get("scan")]
+    named = [choices.get(group) for group in ("model", "model/mixer", "model/backbone", "scan")]
     parts = [part for part in named if part and part not in ("native", "null")]
     parts.append(choices.get("dataset", "data") if verb == "train" else f"eval-{choices.get('testset', 'test')}")
     return Identity(id=digest, slug="-".join(parts).replace("/", "-"))
@@ -232,6 +233,8 @@ def _hints(target: Any) -> dict[str, Any]:
 def _accepts(hint: Any, value: Any) -> bool:
     """Whether a plain value can stand for an annotation; annotations that say little accept everything."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if isinstance(value, DictConfig) and "_target_" in value:
+        return True  # what it makes is known when it is made
     if origin in (typing.Union, types.UnionType):
         return any(_accepts(part, value) for part in arguments)
     if hint is type(None):

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from dehaze_bench import build, config, source
+from dehaze_bench import build, config, counting, source
 from dehaze_bench.compose import Composed
 from dehaze_bench.config import NUMERICS, Identity
 from dehaze_bench.data import TestPair, TrainingSet, batches
@@ -26,8 +26,10 @@ from dehaze_bench.environment import describe_environment
 from dehaze_bench.errors import BenchError, JobError, Requeue, UsageError
 from dehaze_bench.infer import restore
 from dehaze_bench.infer.picture import to_8bit, write_png
+from dehaze_bench.nn.direction_search import read_searches
 from dehaze_bench.results import record as records
-from dehaze_bench.results.files import write_json_atomic, write_text_atomic
+from dehaze_bench.results.fields import Fields
+from dehaze_bench.results.files import read_json, write_json_atomic, write_text_atomic
 from dehaze_bench.results.store import Store
 from dehaze_bench.source import BEST, Source
 from dehaze_bench.track.pictures import choose
@@ -35,6 +37,7 @@ from dehaze_bench.track.sink import EvaluationView, Picture, RunInfo, Sink, make
 from dehaze_bench.weights import load_own, save_own
 
 LAST = "last.pt"
+DIRECTIONS = "directions.json"
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,11 @@ class Outcome:
     record: records.RunRecord
     path: Path
     skipped: bool
+
+    def directions(self) -> str | None:
+        """Return the override for the network that a search of directions found; None for a run without a search."""
+        path = self.path / DIRECTIONS
+        return Fields(read_json(path), str(path)).text("override") if path.exists() else None
 
 
 def name_of(composed: Composed) -> str:
@@ -82,6 +90,7 @@ def train(composed: Composed) -> Outcome:
             found = Source(network, cfg, {}, "ours", int(cfg.seed), step, select, None)
             record = _measure(composed, identity, folder, half, found, things, sinks)
             record = replace(record, train=training)
+            _write_directions(folder, network)
             _finish(folder, record, sinks)
     return Outcome(record, folder, skipped=False)
 
@@ -170,6 +179,7 @@ def _fit(
         torch.set_num_threads(int(cfg.runtime.threads))
     torch.use_deterministic_algorithms(bool(cfg.runtime.deterministic))
     network = build.model(cfg).to(things.device)
+    build.load_encoder(cfg, network)
     if things.dataset is None:
         return network, None, None
 
@@ -287,6 +297,15 @@ def _measure(
     )
 
 
+def _write_directions(folder: Path, network: nn.Module) -> None:
+    """Write what a search of directions found, where there is one: by layer, and as an override to train it."""
+    found = read_searches(network)
+    if found:
+        layers = ",".join(f"[{','.join(each.directions)}]" for each in found)
+        override = f"model.backbone.directions=[{layers}]"
+        write_json_atomic(folder / DIRECTIONS, {"override": override, "layers": [asdict(each) for each in found]})
+
+
 def _finish(folder: Path, record: records.RunRecord, sinks: _Reports) -> None:
     sinks.finish(record.to_dict())
     records.write_record(folder, record)
@@ -301,11 +320,11 @@ def _restorer(network: nn.Module, cfg: DictConfig, device: torch.device) -> eval
 
 
 def _cost(found: Source) -> records.Cost:
-    params = build.count_params(found.network)
+    params = counting.count_params(found.network)
     if not build.trainable(found.network):
         return records.Cost(params=params)
-    macs = build.count_macs(build.meta_model(found.cfg))
-    return records.Cost(params=params, macs=macs, macs_size=build.MACS_SIZE)
+    macs = counting.count_macs(build.meta_model(found.cfg))
+    return records.Cost(params=params, macs=macs, macs_size=counting.MACS_SIZE)
 
 
 def _finished(cfg: DictConfig, identity: Identity) -> Outcome | None:

@@ -145,13 +145,15 @@ def test_check_names_the_thing_and_the_remedy(overrides: list[str], words: list[
 
 def rows_of_choices() -> list[list[str]]:
     """Return rows of overrides that name every packaged choice of every group at least once."""
-    groups = {group: list(list_choices(group)) for group in list_groups() if group not in ("recipe", "model/mixer")}
+    nested = ("recipe", "model/mixer", "model/backbone")
+    groups = {group: list(list_choices(group)) for group in list_groups() if group not in nested}
     rows = []
     for k in range(max(len(names) for names in groups.values())):
         row = {group: names[k % len(names)] for group, names in groups.items()}
         named = [f"{g}.{side}=x" for g in ("dataset", "testset") if row[g] == "pairs" for side in ("hazy", "clear")]
         rows.append([*(f"{group}={name}" for group, name in row.items()), *named])
-    return rows + [[f"model/mixer={name}"] for name in list_choices("model/mixer")]
+    rows += [[f"model/mixer={name}"] for name in list_choices("model/mixer")]
+    return rows + [[f"model/backbone={name}", "model=pyramid"] for name in list_choices("model/backbone")]
 
 
 @pytest.mark.parametrize("row", rows_of_choices(), ids=lambda row: row[0])

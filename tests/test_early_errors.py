@@ -23,7 +23,7 @@ from tests import tiny
         ("model/mixer=mamba model.mixer.d_state=0", "d_state=0"),
         ("model/mixer=mamba model.mixer.expand=0", "expand=0"),
         ("model.ffn_ratio=-1", "ffn_ratio"),
-        ("scan.merge=concat", "scan.merge=concat"),
+        ("scan.merge=concatt", "'concat'"),
         ("scan=random scan.order.routes=0", "routes"),
         ("track.mode=foo", "track.mode"),
         ("track.max_images=-1", "track.max_images"),

@@ -6,6 +6,7 @@ Shape legend: B batch, K routes, T tokens, D channels.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn as nn
@@ -14,6 +15,17 @@ from torch import Tensor
 
 from dehaze_bench.errors import UsageError
 from dehaze_bench.nn.merge import Merge
+
+KEPT = 4  # directions per layer, as published
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search found for one layer: the directions to keep, and the weight of every candidate (they sum to 1)."""
+
+    layer: str
+    directions: list[str]
+    weights: dict[str, float]
 
 
 class DirectionSearch(Merge):
@@ -35,9 +47,19 @@ class DirectionSearch(Merge):
         y_BKTD = F.layer_norm(y_BKTD, y_BKTD.shape[-1:])
         return (y_BKTD * self.weights.softmax(0)[:, None, None]).sum(1)
 
-    def best(self, keep: int = 4) -> list[str]:
+    def best(self, keep: int = KEPT) -> list[str]:
         """Return the `keep` directions of the largest weights, in the order of the candidates."""
         num = len(self.directions)
         if not 1 <= keep <= num:
             raise UsageError(f"A search over {num} directions can keep 1 to {num} of them, not {keep}")
         return [self.directions[k] for k in sorted(self.weights.topk(keep).indices.tolist())]
+
+
+def read_searches(network: nn.Module, keep: int = KEPT) -> list[Found]:
+    """Return what the searches in a network found, layer by layer; empty for a network that searches nothing."""
+    found = []
+    for name, module in network.named_modules():
+        if isinstance(module, DirectionSearch):
+            weights = module.weights.detach().softmax(0).tolist()
+            found.append(Found(name, module.best(keep), dict(zip(module.directions, weights, strict=True))))
+    return found

@@ -14,10 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dehaze_bench.nn.merge import Merge
-from dehaze_bench.nn.mixers.mixer import Mixer
+from dehaze_bench.nn.mixers.mixer import Mixer, State
 from dehaze_bench.scans import Grid, Routes, Scan
 
 CHANNEL_FEATURES = 4
+# What a mixer remembers at the end of every route, one entry per walk of the scan, its batch axis being (B, K).
+RouteStates = list[State]
 
 
 class ScannedLayer(nn.Module):
@@ -41,28 +43,46 @@ class ScannedLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, H, W, C), or (B, T, H, W, C), to the same shape."""
-        grid = tuple(x.shape[1:-1])
-        x_BLC = x.flatten(1, -2)
+        grid, x_BLC = tuple(x.shape[1:-1]), x.flatten(1, -2)
         s_BLD, gate_BLD = self.mixer.enter(x_BLC)
         found = self.scan.through(x_BLC, grid)
         outputs = [self._walk(s_BLD, routes, grid) for routes in found]
-        y_BKLD = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
-        y_BLD = self.norm(self.merge(y_BKLD, count_visits(found)))
-        if self.channels is not None:
-            routes = self.scan.on(grid, x.device, channels=y_BLD.shape[-1])[-1]
-            y_BLD = y_BLD + y_BLD * self.channels(y_BLD, routes)
-        return self.mixer.leave(y_BLD, gate_BLD).unflatten(1, grid)
+        return self._leave(outputs, found, gate_BLD, grid)
+
+    def forward_with_states(self, x: Tensor, states: RouteStates | None) -> tuple[Tensor, RouteStates]:
+        """Map as `forward` does, each route starting from its state; also return the states at the ends of the routes.
+
+        `states` are what a layer with the same scan and an equal mixer returned; None are empty ones. A walk over
+        channels hands nothing on. Raises `UsageError` for a mixer that keeps no state.
+        """
+        grid, x_BLC = tuple(x.shape[1:-1]), x.flatten(1, -2)
+        s_BLD, gate_BLD = self.mixer.enter(x_BLC)
+        found = self.scan.through(x_BLC, grid)
+        first = [None] * len(found) if states is None else states
+        walked = [self._walk_from(state, s_BLD, routes, grid) for state, routes in zip(first, found, strict=True)]
+        return self._leave([y for y, _ in walked], found, gate_BLD, grid), [state for _, state in walked]
 
     def _walk(self, s_BLD: Tensor, routes: Routes, grid: Grid) -> Tensor:
         """Return what the mixer makes along these routes, at the tokens of the full grid, (B, K, L, D)."""
         if self.mixer.indexed and routes.is_permutation and routes.index_KL.ndim == 2 and not routes.is_coarse:
             return torch.stack([self.mixer.mix(s_BLD, order_L) for order_L in routes.index_KL], dim=1)
-        if routes.is_coarse:
-            s_BLD = _shrink(s_BLD, grid, routes.strides)
-        y_BKLD = run_routes(self.mixer, s_BLD, routes)
-        if not routes.is_coarse:
-            return y_BKLD
-        return _enlarge(y_BKLD.flatten(0, 1), routes, grid).unflatten(0, y_BKLD.shape[:2])
+        return _enlarge(run_routes(self.mixer, _shrink(s_BLD, routes, grid), routes), routes, grid)
+
+    def _walk_from(self, state: State | None, s_BLD: Tensor, routes: Routes, grid: Grid) -> tuple[Tensor, State]:
+        """Return what `_walk` does, from a state on, and the state at the end of every route."""
+        visited_NLD = routes.gather(_shrink(s_BLD, routes, grid)).flatten(0, 1)
+        mixed_NLD, state = self.mixer.mix_with_state(visited_NLD, state)
+        y_BKLD = routes.scatter(mixed_NLD.unflatten(0, (s_BLD.shape[0], routes.num_routes)))
+        return _enlarge(y_BKLD, routes, grid), state
+
+    def _leave(self, outputs: list[Tensor], found: tuple[Routes, ...], gate_BLD: Tensor | None, grid: Grid) -> Tensor:
+        """Merge what all walks made and map it back to the model's channels."""
+        y_BKLD = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
+        y_BLD = self.norm(self.merge(y_BKLD, count_visits(found)))
+        if self.channels is not None:
+            routes = self.scan.on(grid, y_BLD.device, channels=y_BLD.shape[-1])[-1]
+            y_BLD = y_BLD + y_BLD * self.channels(y_BLD, routes)
+        return self.mixer.leave(y_BLD, gate_BLD).unflatten(1, grid)
 
 
 class ChannelScan(nn.Module):
@@ -104,18 +124,23 @@ def count_visits(found: tuple[Routes, ...]) -> Tensor | None:
     return visits_T
 
 
-def _shrink(x_BLD: Tensor, grid: Grid, strides: tuple[int, ...]) -> Tensor:
-    """Average blocks of tokens; those at the border may be smaller."""
+def _shrink(x_BLD: Tensor, routes: Routes, grid: Grid) -> Tensor:
+    """Average blocks of tokens where the routes walk over a coarser grid; those at the border may be smaller."""
+    if not routes.is_coarse:
+        return x_BLD
     x_BDG = x_BLD.transpose(1, 2).unflatten(2, grid)
     pool = F.avg_pool2d if len(grid) == 2 else F.avg_pool3d
-    blocks = tuple(min(stride, size) for stride, size in zip(strides, grid, strict=True))
+    blocks = tuple(min(stride, size) for stride, size in zip(routes.strides, grid, strict=True))
     return pool(x_BDG, blocks, blocks, ceil_mode=True, count_include_pad=False).flatten(2).transpose(1, 2)
 
 
-def _enlarge(y_NLD: Tensor, routes: Routes, grid: Grid) -> Tensor:
-    y_NDG = y_NLD.transpose(1, 2).unflatten(2, routes.grid)
+def _enlarge(y_BKLD: Tensor, routes: Routes, grid: Grid) -> Tensor:
+    """Return values at the tokens of the full grid where the routes walk over a coarser one."""
+    if not routes.is_coarse:
+        return y_BKLD
+    y_NDG = y_BKLD.flatten(0, 1).transpose(1, 2).unflatten(2, routes.grid)
     mode = "bilinear" if len(grid) == 2 else "trilinear"
     out = F.interpolate(y_NDG, scale_factor=tuple(float(s) for s in routes.strides), mode=mode, align_corners=False)
     for axis, size in enumerate(grid, start=2):  # the last block of an odd grid is smaller
         out = out.narrow(axis, 0, size)
-    return out.flatten(2).transpose(1, 2)
+    return out.flatten(2).transpose(1, 2).unflatten(0, y_BKLD.shape[:2])

@@ -208,16 +208,18 @@ def _routes(name: str, walk: Walk, grid: Grid, device: torch.device) -> Routes:
     coarse = walk.coarse(grid)
     ids = _ids(name, walk, coarse)
     inverse = invert(ids, math.prod(coarse))
-    # Meta tensors would make the cached routes useless for real ones, so `device` is part of the key.
-    return Routes(
-        grid=coarse,
-        index_KL=torch.from_numpy(ids).to(device),
-        inverse_KT=torch.from_numpy(inverse).to(device),
-        strides=walk.strides(grid),
-        axis=walk.axis,
-        repeats=bool((ids >= 0).sum() > (inverse >= 0).sum()),
-        pads=bool((ids < 0).any()),
-    )
+    # Cached routes outlive the call: meta tensors would be useless for real ones, so `device` is part of the key, and
+    # tensors made in inference mode cannot be saved for a later backward pass.
+    with torch.inference_mode(False):
+        return Routes(
+            grid=coarse,
+            index_KL=torch.from_numpy(ids).to(device),
+            inverse_KT=torch.from_numpy(inverse).to(device),
+            strides=walk.strides(grid),
+            axis=walk.axis,
+            repeats=bool((ids >= 0).sum() > (inverse >= 0).sum()),
+            pads=bool((ids < 0).any()),
+        )
 
 
 @lru_cache(maxsize=256)

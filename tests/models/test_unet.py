@@ -9,6 +9,7 @@ import torch
 
 from dehaze_bench import build
 from dehaze_bench.compose import compose_run
+from dehaze_bench.counting import count_macs, count_params
 from dehaze_bench.errors import UsageError
 from dehaze_bench.models.unet import UNet
 from dehaze_bench.nn.mixers import GatedConv, Mamba
@@ -57,18 +58,18 @@ def test_parameters_are_counted_by_hand_without_blocks() -> None:
     downs = (8 * 16 * 4 + 16) + (16 * 32 * 4 + 32)
     ups = (32 * 64 + 64) + (16 * 32 + 32)
     fusions = (16 * 16 + 16 + 16 * 4 + 4 * 32) + (8 * 8 + 8 + 8 * 4 + 4 * 16)
-    assert build.count_params(network) == embed + unembed + downs + ups + fusions
+    assert count_params(network) == embed + unembed + downs + ups + fusions
 
 
 def test_parameters_do_not_depend_on_the_scan() -> None:
     cross = UNet(partial(Mamba, d_state=4), Scan("cross", planar.cross), width=8)
     raster = UNet(partial(Mamba, d_state=4), RASTER, width=8)
-    assert build.count_params(cross) == build.count_params(raster)
+    assert count_params(cross) == count_params(raster)
 
 
 def test_parameters_grow_with_the_width() -> None:
     with torch.device("meta"):
-        counts = [build.count_params(UNet(GatedConv, RASTER, width=2 + k / 4)) for k in range(60)]
+        counts = [count_params(UNet(GatedConv, RASTER, width=2 + k / 4)) for k in range(60)]
     assert counts == sorted(counts)
     assert counts[0] < counts[-1]
 
@@ -90,12 +91,12 @@ def test_bad_arguments(arguments: dict[str, object], words: str) -> None:
 @pytest.mark.parametrize("mixer", list_choices("model/mixer"))
 def test_width_meets_a_budget_of_parameters(mixer: str) -> None:
     composed = compose_run([f"model/mixer={mixer}", "model.match.params=150k"])
-    assert build.count_params(build.meta_model(composed.cfg)) == pytest.approx(150e3, rel=0.02)
+    assert count_params(build.meta_model(composed.cfg)) == pytest.approx(150e3, rel=0.02)
 
 
 def test_width_meets_a_budget_of_multiply_adds() -> None:
     composed = compose_run(["model/mixer=conv", "scan=raster", "model.patch=4", "model.match.macs=0.5G"])
-    assert build.count_macs(build.meta_model(composed.cfg)) == pytest.approx(0.5e9, rel=0.02)
+    assert count_macs(build.meta_model(composed.cfg)) == pytest.approx(0.5e9, rel=0.02)
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def test_golden_fixtures(golden: Path, name: str) -> None:
         ("ops_ssd_minimal", "head_dim", 4, "where build states"),
         ("ops_lti_s4d", "length", 9, "where build states"),
         ("ops_lti_s4d", "note", "complex", "is not supported"),
-        ("ops_mamba2_simple", "ngroups", 2, "is not supported"),
+        ("ops_mamba2_simple", "norm", "LayerNorm", "is not supported"),
         ("ops_mamba2_simple", "d_state", 8, "instead of"),
         ("ops_mamba2_simple", "dilation", 8, "does not understand"),
         ("ops_ssd_minimal", "dilation", 8, "does not understand"),

@@ -26,7 +26,7 @@ def fixtures() -> list[Path]:
 @pytest.mark.parametrize("path", fixtures(), ids=lambda path: path.name)
 def test_ours_is_the_published_network(path: Path) -> None:
     rows = check(load_fixture(path))
-    assert len(rows) > 1
+    assert rows
     assert all(row.ok for row in rows), [(row.array, row.error, row.note) for row in rows if not row.ok]
 
 
