@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -15,15 +16,15 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.utils.flop_counter import FlopCounterMode
 
 from dehaze_bench import config
+from dehaze_bench.counting import count_macs, count_params
 from dehaze_bench.errors import BenchError, UsageError, nearest
-from dehaze_bench.registry import list_choices
+from dehaze_bench.models.pyramid import make_backbone
 from dehaze_bench.scans import Scan
+from dehaze_bench.weights import load_encoder as load_encoder_weights
 
-# Where multiply-adds are counted: the size of the literature's tables.
-MACS_SIZE = (256, 256)
+SCANNING = ("pyramid", "unet")  # the models that take a scan
 MATCH_TOLERANCE = 0.02
 IMAGE_AXES = 2
 _T = TypeVar("_T")
@@ -35,18 +36,18 @@ def check(cfg: DictConfig) -> None:
     config.check(cfg)
     model_class = config.locate(str(cfg.model["_target_"]), "model")
     if "_target_" in cfg.scan and "scan" not in inspect.signature(model_class).parameters:
-        scanning = [name for name in list_choices("model") if name == "unet"]
         raise UsageError(
             f"Model '{model_class.__name__}' takes no scan, but scan={cfg.scan.name} was asked for. Leave scan "
-            f"out, or choose a model that scans: {', '.join(scanning)}."
+            f"out, or choose a model that scans: {', '.join(SCANNING)}."
         )
     found = scan(cfg)
-    if found is not None and IMAGE_AXES not in found.axes:
+    if found is not None and found.num_routes and IMAGE_AXES not in found.axes:  # counting names an order's own faults
         raise UsageError(
             f"Scan '{found.name}' walks over volumes (frames, rows, columns) and a picture has rows and columns only: "
             "choose a scan over the plane, for example raster, cross or hilbert."
         )
     model = meta_model(cfg)
+    load_encoder(cfg, model)
     if not trainable(model):
         return
     size = cfg.train.crop
@@ -97,6 +98,40 @@ def meta_model(cfg: DictConfig) -> nn.Module:
         return make()
 
 
+def load_encoder(cfg: DictConfig, network: nn.Module) -> None:
+    """Load the published weights that `model.encoder_weights` names into the backbone of a pyramid, all but its head.
+
+    On the meta device they are only compared. Raises `UsageError` for a file that does not fit.
+    """
+    path = cfg.model.get("encoder_weights")
+    if path is None:
+        return
+    if "backbone" not in cfg.model:
+        raise UsageError(f"model.encoder_weights={path} is for model=pyramid, which has an encoder; leave it out.")
+    with torch.device("meta"):
+        whole = from_blueprint(blueprint(cfg, backbone=True))
+    encoder = network.get_submodule("backbone")
+    load_encoder_weights(encoder, set(whole.state_dict()) - set(encoder.state_dict()), Path(path))
+
+
+def blueprint(cfg: DictConfig, backbone: bool = False) -> dict[str, Any]:
+    """Return what the network is made of as plain data, from which another process can make it.
+
+    `backbone` means that of the pyramid alone, with its classifier.
+    """
+    node = cfg.model.backbone if backbone else cfg.model
+    return {key: OmegaConf.to_container(part, resolve=True) for key, part in (("model", node), ("scan", cfg.scan))}
+
+
+def from_blueprint(plan: Mapping[str, Any]) -> nn.Module:
+    """Return the network of a `blueprint` on the current default device."""
+    cfg = OmegaConf.create(dict(plan))
+    if not cfg.model.get("_partial_", False):
+        return model(cfg)
+    make: Callable[..., nn.Module] = _make(cfg.model, "model.backbone")
+    return _call("model.backbone", lambda: make_backbone(make, scan(cfg)))
+
+
 def scan(cfg: DictConfig) -> Scan | None:
     """Return the scan, or None for the one that a network was published with."""
     return _make(cfg.scan, "scan") if "_target_" in cfg.scan else None
@@ -143,23 +178,6 @@ def testset(cfg: DictConfig) -> Any:
 def protocol(cfg: DictConfig) -> Any:
     """Return the protocol."""
     return _make(cfg.protocol, "protocol")
-
-
-def count_params(network: nn.Module) -> int:
-    """Return the number of parameters."""
-    return sum(parameter.numel() for parameter in network.parameters())
-
-
-def count_macs(network: nn.Module, size: tuple[int, int] = MACS_SIZE) -> float:
-    """Return multiply-adds of one forward pass of a meta-device network, as the papers count them.
-
-    Convolutions and matrix products count half of their FLOPs; our recurrences count by their own formula as it
-    stands (9 B L D N for the selective scan: the figure that VMamba's tables add); element-wise work does not count.
-    """
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(torch.empty(1, 3, *size, device="meta"))
-    flops = counter.get_flop_counts()["Global"]
-    return sum(count if "dehaze_bench" in str(op) else count / 2 for op, count in flops.items())
 
 
 def device(cfg: DictConfig) -> torch.device:
@@ -211,6 +229,8 @@ def _model_maker(cfg: DictConfig) -> Callable[[], nn.Module]:
     assert isinstance(plain, dict)
     node: dict[str, Any] = {str(key): value for key, value in plain.items()}
     match = {str(k): v for k, v in (node.pop("match", None) or {}).items() if v is not None}
+    for key in ("encoder_weights", "encoder_sha256"):
+        node.pop(key, None)
     supplied = {}
     found = scan(cfg)
     if found is not None:

@@ -186,18 +186,10 @@ def ls(argv: Arguments) -> int:
 def check(argv: Arguments) -> int:
     """Everything that can be known before a run starts."""
     if argv and "=" not in argv[0] and not argv[0].startswith(("-", "~")):
-        from dehaze_bench import build
         from dehaze_bench import sweep as sweeps
-        from dehaze_bench.compose import compose_run
 
         name, argv = arguments.positional(argv, "check", "an experiment")
-        plan = sweeps.plan(name, argv)
-        for planned in plan.runs:
-            try:
-                build.check_all(compose_run(planned.overrides).cfg)
-            except BenchError as error:
-                raise UsageError(f"Row '{planned.label}': {error}") from error
-        print(f"{plan.experiment.name}: {len(plan.runs)} runs, all sound")
+        print(sweeps.check(name, argv))
         return 0
     arguments.only_overrides("check", argv)
     from dehaze_bench import build
@@ -218,7 +210,7 @@ def show(argv: Arguments) -> int:
         return _show_scan(argv, grid, out, as_json)
     from omegaconf import OmegaConf
 
-    from dehaze_bench import build, config
+    from dehaze_bench import build, config, counting
     from dehaze_bench.compose import compose_run
 
     composed = compose_run(argv)
@@ -227,9 +219,9 @@ def show(argv: Arguments) -> int:
     network = build.meta_model(composed.cfg)
     print(OmegaConf.to_yaml(composed.cfg), end="")
     print(f"# run {identity.name}")
-    print(f"# parameters {build.count_params(network):,}")
+    print(f"# parameters {counting.count_params(network):,}")
     if build.trainable(network):
-        print(f"# multiply-adds at 256x256 {build.count_macs(network):,.0f}")
+        print(f"# multiply-adds at 256x256 {counting.count_macs(network):,.0f}")
     return 0
 
 
@@ -268,6 +260,13 @@ def verify(argv: Arguments) -> int:
     report = verifying.verify([Path(text) for text in argv], folder)
     print(verifying.to_json(report) if as_json else verifying.render(report))
     return report.exit_code
+
+
+def profile(argv: Arguments) -> int:
+    """Cost over resolution."""
+    from dehaze_bench import profile as profiles
+
+    return profiles.run(argv)
 
 
 def restore(argv: Arguments) -> int:
@@ -334,6 +333,7 @@ VERBS: dict[str, Callable[[Arguments], int]] = {
     "eval": evaluate,
     "sweep": sweep,
     "table": table,
+    "profile": profile,
     "restore": restore,
     "ls": ls,
     "show": show,
@@ -351,6 +351,8 @@ def _report(outcome: object) -> int:
     values = "  ".join(f"{name} {value.mean:.4f}" for name, value in found.metrics.items())
     how = "was done before" if outcome.skipped else "done"
     print(f"{outcome.path} {how}: {found.testset} ({found.protocol}, n={found.n})  {values}")
+    if (directions := outcome.directions()) is not None:
+        print(f"found {directions}")
     return 0
 
 

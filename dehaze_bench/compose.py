@@ -6,9 +6,11 @@ Folders are searched in this order: `./conf` of the user, then the packaged one.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_search_path import ConfigSearchPath
@@ -62,6 +64,8 @@ def compose_run(overrides: Sequence[str]) -> Composed:
     choices = {str(k): str(v) for k, v in whole.hydra.runtime.choices.items() if not str(k).startswith("hydra/")}
     with open_dict(whole):
         del whole["hydra"]
+        if isinstance(whole.model, DictConfig) and whole.model.get("encoder_weights") is not None:
+            whole.model.encoder_sha256 = _hash_file(Path(whole.model.encoder_weights))
     try:
         OmegaConf.to_container(whole, resolve=True)
     except OmegaConfBaseException as error:
@@ -93,6 +97,15 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
 
     batches = BasicSweeper.split_arguments(parse(overrides), max_batch_size=None)
     return [list(job) for batch in batches for job in batch]
+
+
+def _hash_file(path: Path) -> str:
+    """Return the sha256 of a file of weights: what a run starts from, wherever the file lies."""
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise UsageError(f"model.encoder_weights={path} cannot be read: {error.strerror}. Give a file.") from error
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ runs
   train      one run, or many with -m: finished runs are skipped, interrupted ones resume
   eval       measure old weights on another test set or under another protocol
   sweep      all runs of an experiment file, then its table
+  profile    parameters, MACs, time and memory over resolution
   restore    dehaze photographs and folders
 results
   table      the table of an experiment, from the runs that are done
@@ -32,6 +33,9 @@ usage: dehaze-bench train [-m] [--cfg job] [group=choice] [key=value] ...
 Compose one run, train it, evaluate it, and write result.json last. The directory is runs/<slug>-<hash8>/, where the
 hash is that of the scientific half of the config: the same command finds its directory again, skips a finished run
 and resumes an interrupted one. With -m, comma-separated values make one run each, through any Hydra launcher.
+
+A search of scan directions (model/backbone=localvim_search or localvmamba_search) ends with the override that trains
+the network it found; its directory also holds directions.json with the weight of every direction in every layer.
 
 examples
   dehaze-bench train                                            the default: U-Net with Mamba on dead leaves
@@ -125,6 +129,26 @@ Exit code 1 if one is above, 2 if a fixture cannot be checked. --samples: real i
 examples
   dehaze-bench verify ../shared/golden/ops_selective_scan_*
   dehaze-bench verify ../shared/golden/scans/vmamba_cross_4x6.json --json
+""",
+    "profile": """\
+usage: dehaze-bench profile model=NAME,NAME,... [size=N,N,...] [rule=NAME] [train=true] [batch=N] [repeats=N]
+                            [limit=SECONDS] [device=cpu] [out=DIR] [key=value] ...
+       dehaze-bench profile EXPERIMENT [size=N,N,...] [...]
+
+What networks cost: parameters, multiply-accumulates (MACs) by our rule and by that of each network's paper, latency
+(median and quartiles), images per second and peak memory, each size in a process of its own; train=true measures
+training steps too. NAME is a model, or a backbone with its classifier. What fails at a size is a row that says so.
+Table, CSV, JSON and plot go to out (tables/NAME unless given), with the exponent by which time and memory grow over
+pixels. Memory is what a GPU had allocated, or how much the resident set grew on a CPU, there without weights.
+
+rule=NAME counts by another rule: ours, dense, mamba, fvcore, vmamba, vim, localvim, videomamba, vrwkv.
+Experiments with `kind: profile` name networks and published figures: vim_cost_curve, backbones_imagenet.
+
+examples
+  dehaze-bench profile model=vim_t,deit_ti size=128,256,512     sequence model against attention
+  dehaze-bench profile model=deit_ti size=512,1024 +model.backbone.fused=false
+  dehaze-bench profile model=unet scan=hilbert train=true batch=2
+  dehaze-bench profile backbones_imagenet                       parameters and MACs beside the published ones
 """,
     "restore": """\
 usage: dehaze-bench restore run=ID SOURCE OUT [tile=N] [overlap=N] [side_by_side=true] [device=cpu]

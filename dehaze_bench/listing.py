@@ -12,6 +12,7 @@ from dehaze_bench.registry import experiment_dirs, list_choices, list_groups
 GROUPS = {
     "models": "model",
     "mixers": "model/mixer",
+    "backbones": "model/backbone",
     "scans": "scan",
     "datasets": "dataset",
     "testsets": "testset",

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from dehaze_bench import config
 from dehaze_bench.compose import compose_run
-from dehaze_bench.errors import UsageError
+from dehaze_bench.errors import BenchError, UsageError
 from dehaze_bench.registry import experiment_dirs
 from dehaze_bench.results.cells import Table
-from dehaze_bench.results.experiment import Experiment, Job, find_experiment
+from dehaze_bench.results.experiment import Experiment, Job, find_experiment, is_profile
 from dehaze_bench.results.files import write_text_atomic
 from dehaze_bench.results.reference import ReferenceSet
 from dehaze_bench.results.renderers import render
@@ -70,6 +70,24 @@ def plan(name: str, overrides: Sequence[str] = ()) -> Plan:
         state, reason = (found.state, found.reason) if found is not None else ("empty", "")
         planned.append(Planned(job, row, identity.id, identity.name, state, reason))
     return Plan(experiment, tuple(planned), runs_dir, tables_dir, track)
+
+
+def check(name: str, overrides: Sequence[str] = ()) -> str:
+    """Check everything that can be known of an experiment before it starts; return what to print."""
+    path = find_experiment(name, experiment_dirs())
+    if is_profile(path):
+        from dehaze_bench import profile
+
+        return profile.check(path, overrides)
+    from dehaze_bench import build
+
+    found = plan(name, overrides)
+    for planned in found.runs:
+        try:
+            build.check_all(compose_run(planned.overrides).cfg)
+        except BenchError as error:
+            raise UsageError(f"Row '{planned.label}': {error}") from error
+    return f"{found.experiment.name}: {len(found.runs)} runs, all sound"
 
 
 def table_of(plan: Plan) -> Table:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from dehaze_bench import cli, help
 from dehaze_bench.compose import compose_run, expand
+from dehaze_bench.registry import list_choices
 
 HEAVY = ("torch", "hydra", "omegaconf", "numpy", "wandb", "rich", "PIL")
 
@@ -197,6 +198,13 @@ def test_the_overrides_of_every_example_compose(example: str) -> None:
     assert verb in cli.VERBS
     special = ("run=", "rerun=", "hydra/", "tile=", "overlap=", "side_by_side=", "device=", "grid=", "out=")
     overrides = [text for text in rest if "=" in text and not text.startswith((*special, "-"))]
+    if verb == "profile":  # its models may be backbones too, and it has words of its own
+        own = ("model=", "size=", "rule=", "train=", "batch=", "repeats=")
+        names = [name for text in overrides if text.startswith("model=") for name in text[6:].split(",")]
+        assert set(names) <= {*list_choices("model"), *list_choices("model/backbone")}
+        backbones = [f"model/backbone={name}" for name in names if name not in list_choices("model")][:1]
+        overrides = [*(text for text in overrides if not text.startswith(own)), "model=pyramid", *backbones]
+        overrides = overrides if backbones else [f"model={names[0]}" for _ in names[:1]]
     jobs = expand(overrides) if "-m" in rest else [overrides]
     assert all(compose_run(job).cfg.seed is not None for job in jobs)
     if "-m" in rest:

@@ -13,7 +13,8 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable
-from typing import Protocol, cast
+from functools import partial
+from typing import Any, Protocol, cast
 
 import torch
 import torch.nn as nn
@@ -57,7 +58,7 @@ class Pyramid(nn.Module):
         super().__init__()
         if dim < 8 or detail < 1:
             raise UsageError(f"The pyramid needs dim >= 8 and detail >= 1, not {dim} and {detail}")
-        self.backbone = _make_backbone(backbone, scan)
+        self.backbone = make_backbone(partial(backbone, num_classes=0), scan)
         # What every published backbone was trained with.
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
@@ -131,13 +132,16 @@ class Smooth(nn.Module):
         return x_BCHW + self.layers(x_BCHW)
 
 
-def _make_backbone(backbone: Callable[..., nn.Module], scan: Scan | None) -> nn.Module:
-    made = getattr(backbone, "func", backbone)
+def make_backbone(backbone: Callable[..., nn.Module], scan: Scan | None) -> nn.Module:
+    """Return the backbone with this scan, or with its own for None; raises `UsageError` where it takes none."""
     if scan is None:
-        return backbone(num_classes=0)
+        return backbone()
+    made: Any = backbone
+    while isinstance(made, partial):
+        made = made.func
     if "scan" not in inspect.signature(made).parameters:
         raise UsageError(
             f"Backbone '{made.__name__}' takes no scan, but scan={scan.name} was asked for. Leave scan out, or choose "
             "a sequence backbone: `dehaze-bench ls backbones` lists them."
         )
-    return backbone(num_classes=0, scan=scan)
+    return backbone(scan=scan)

@@ -14,6 +14,8 @@ from dehaze_bench.results.fields import Fields
 from dehaze_bench.results.files import read_text
 
 COST_COLUMNS = ("params", "macs")
+# The `kind` of a file that compares costs instead of runs (see costs.py).
+KIND_PROFILE = "profile"
 _KEYS = ("name", "title", "note", "base", "seeds", "rows", "columns", "sort", "references")
 _ROW_KEYS = ("label", "overrides", "seeds")
 _OVERRIDE = re.compile(r"(\+{0,2}[\w./@-]+=.*|~[\w./@-]+(=.*)?)", re.DOTALL)
@@ -60,6 +62,8 @@ class Experiment:
             UsageError: unknown or missing keys, a malformed row, a missing reference file.
         """
         fields = Fields(load_yaml(path), str(path))
+        if fields.raw.get("kind") == KIND_PROFILE:
+            raise UsageError(f"{path} compares costs and has no runs: dehaze-bench profile {path}")
         fields.check_keys(_KEYS)
         name = fields.text("name")
         if not re.fullmatch(r"[\w-]+", name):
@@ -123,13 +127,22 @@ def find_experiment(name: str, directories: Sequence[Path]) -> Path:
 
 def list_experiments(directories: Sequence[Path]) -> list[Listed]:
     """All experiments by name; a file that cannot be read is listed with its error, never raised."""
+    from dehaze_bench.results.costs import CostExperiment
+
     listing = []
     for stem, path in sorted(_files(directories).items()):
         try:
-            listing.append(Listed(stem, Experiment.load(path).title, path))
+            found = CostExperiment.load(path) if is_profile(path) else Experiment.load(path)
+            listing.append(Listed(stem, found.title, path))
         except UsageError as error:
             listing.append(Listed(stem, "", path, str(error)))
     return listing
+
+
+def is_profile(path: Path) -> bool:
+    """Whether a file compares costs instead of runs."""
+    raw = load_yaml(path)
+    return isinstance(raw, dict) and raw.get("kind") == KIND_PROFILE
 
 
 def load_yaml(path: Path) -> object:

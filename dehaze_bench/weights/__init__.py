@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dehaze_bench.weights.loading import (
     LoadInfo,
+    load_encoder,
     load_own,
     load_published,
     load_strictly,
@@ -11,4 +12,4 @@ from dehaze_bench.weights.loading import (
     save_own,
 )
 
-__all__ = ["LoadInfo", "load_own", "load_published", "load_strictly", "read_metadata", "save_own"]
+__all__ = ["LoadInfo", "load_encoder", "load_own", "load_published", "load_strictly", "read_metadata", "save_own"]

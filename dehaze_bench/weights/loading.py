@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,8 +38,31 @@ def load_published(model_name: str, model: nn.Module, path: Path) -> LoadInfo:
     return LoadInfo(hash_file(path), len(tensors), source_format)
 
 
+def load_encoder(encoder: nn.Module, head: Container[str], path: Path) -> LoadInfo:
+    """Load the published weights at `path` into a backbone without its classifier, whose tensors are named `head`.
+
+    The key map is that of the family, which is the module that the network is defined in. An encoder on the meta device
+    is only compared. Raises UsageError as `load_published` does.
+    """
+    family = type(encoder).__module__.rpartition(".")[2]
+    if family not in KEY_MAPS:
+        raise UsageError(f"Published weights of backbone '{type(encoder).__name__}' are not known: leave them out.")
+    tensors, source_format = read_tensors(path)
+    fitting = {name: tensor for name, tensor in KEY_MAPS[family](tensors).items() if name not in head}
+    check_fit(encoder, fitting, source=str(path))
+    if not any(tensor.is_meta for tensor in encoder.state_dict().values()):
+        encoder.load_state_dict(fitting, strict=True)
+    return LoadInfo(hash_file(path), len(fitting), source_format)
+
+
 def load_strictly(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
-    """Copy `tensors` into `model`; nothing is changed unless names and shapes all agree.
+    """Copy `tensors` into `model`; nothing is changed unless names and shapes all agree."""
+    check_fit(model, tensors, source)
+    model.load_state_dict(dict(tensors), strict=True)
+
+
+def check_fit(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
+    """Compare names and shapes of `tensors` with those of `model`.
 
     Raises UsageError that names the first tensors at fault; `source` says in it where they came from.
     """
@@ -61,7 +84,6 @@ def load_strictly(model: nn.Module, tensors: Mapping[str, Tensor], source: str) 
             f"{source} does not fit {type(model).__name__}; {'; '.join(faults)}. "
             f"Build the model at the size the weights were trained at, or give other weights."
         )
-    model.load_state_dict(dict(tensors), strict=True)
 
 
 def save_own(model_state: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:

@@ -38,6 +38,8 @@ class DeiT(nn.Module):
     Vim paper. `features` is one map at the stride of a patch.
     """
 
+    counting = "fvcore"
+
     def __init__(
         self,
         dim: int = 192,
@@ -145,4 +147,3 @@ class Block(nn.Module):
     def forward(self, x_BLC: Tensor) -> Tensor:
         x_BLC = x_BLC + self.drop_path(self.attn(self.norm1(x_BLC)))
         return x_BLC + self.drop_path(self.mlp(self.norm2(x_BLC)))
-

@@ -41,6 +41,8 @@ class EfficientVMamba(Hierarchy):
     `scan=None` is the atrous scan with this `step`, whose routes share the tokens out; others are taken too.
     """
 
+    counting = "vmamba"
+
     def __init__(
         self,
         depths: Sequence[int] = (2, 2, 4, 2),

@@ -39,6 +39,8 @@ class LocalVim(Column):
     that run backwards. `scan` replaces the routes of all layers.
     """
 
+    counting = "localvim"
+
     def __init__(
         self,
         dim: int = 192,

@@ -39,6 +39,8 @@ class LocalVMamba(Hierarchy):
     everywhere; its own merge rule counts then, so channel attention comes with "attention" alone.
     """
 
+    counting = "vmamba"
+
     def __init__(
         self,
         directions: Directions | None = CANDIDATES[:4],

@@ -47,6 +47,8 @@ class MSVMamba(Hierarchy):
     layers return. `scan=None` is the published one; others may walk over the tokens and over the half-resolution grid.
     """
 
+    counting = "vmamba"
+
     def __init__(
         self,
         depths: Sequence[int] = (1, 2, 5, 2),

@@ -51,6 +51,8 @@ class PlainMamba(nn.Module):
     zeros on the right and at the bottom. `scan=None` is four snakes. `features` is the one map, normalised.
     """
 
+    counting = "vmamba"
+
     def __init__(
         self,
         dim: int = 192,

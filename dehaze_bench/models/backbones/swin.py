@@ -35,8 +35,10 @@ class Swin(nn.Module):
     """Four stages of window attention; every second block shifts its windows by half.
 
     Where the grid of a stage, at `image_size`, is not larger than the window, the window is the grid. `features` are
-    the outputs of the stages before their downsampling, not normalised.
+    the outputs of the stages before their downsampling, the last one normalised.
     """
+
+    counting = "fvcore"
 
     def __init__(
         self,
@@ -83,11 +85,11 @@ class Swin(nn.Module):
         for stage in self.layers:
             x_BHWC, before = stage(x_BHWC)
             found.append(before.permute(0, 3, 1, 2))
+        found[-1] = self.norm(x_BHWC).permute(0, 3, 1, 2)
         return found
 
     def forward(self, image_BCHW: Tensor) -> Tensor:
-        x_BCHW = self.features(image_BCHW)[-1]
-        return self.head(self.norm(x_BCHW.permute(0, 2, 3, 1)).mean(dim=(1, 2)))
+        return self.head(self.features(image_BCHW)[-1].mean(dim=(2, 3)))
 
 
 class Stage(nn.Module):
@@ -189,4 +191,3 @@ def _shift_mask(grid: tuple[int, int], window: int, shift: int, device: torch.de
             region[:, rows, columns] = 3 * i + j
     label_GW = _cut(region, window)[..., 0]
     return (label_GW[:, None] != label_GW[:, :, None]).float() * -100.0
-

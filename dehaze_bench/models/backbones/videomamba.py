@@ -30,6 +30,8 @@ class VideoMamba(Column):
     videos one over frames as well, such as temporal_first.
     """
 
+    counting = "videomamba"
+
     def __init__(
         self,
         dim: int = 192,

@@ -40,6 +40,8 @@ class Vim(Column):
     state matrix and sums. `scan` replaces the two routes over the raster sequence.
     """
 
+    counting = "vim"
+
     def __init__(
         self,
         dim: int = 192,

@@ -55,6 +55,8 @@ class VMamba(Hierarchy):
     `scan=None` is the cross-scan; any other scan over rows and columns is taken, with a parameter set for each route.
     """
 
+    counting = "vmamba"
+
     def __init__(
         self,
         depths: Sequence[int] = (2, 2, 9, 2),

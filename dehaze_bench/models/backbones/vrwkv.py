@@ -45,6 +45,8 @@ class VRWKV(nn.Module):
     the norms of the largest size, `head_hidden` its two-layer head. `features` is one map, normalised.
     """
 
+    counting = "vrwkv"
+
     def __init__(
         self,
         dim: int = 192,
