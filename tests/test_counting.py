@@ -1,4 +1,4 @@
-"""Multiply-accumulates by the rule of each paper equal what was measured on the published code, to the printed digits."""
+"""Multiply-accumulates by each paper's rule equal what was measured on the published code, to the printed digits."""
 
 from __future__ import annotations
 
