@@ -27,6 +27,7 @@ from dehaze_bench.weights import load_encoder as load_encoder_weights
 SCANNING = ("pyramid", "unet")  # the models that take a scan
 MATCH_TOLERANCE = 0.02
 IMAGE_AXES = 2
+_solved: dict[str, float] = {}  # model, scan and budget -> width: solving builds some forty networks
 _T = TypeVar("_T")
 _UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
 
@@ -236,7 +237,10 @@ def _model_maker(cfg: DictConfig) -> Callable[[], nn.Module]:
     if found is not None:
         supplied["scan"] = found
     if match:
-        node["width"] = _solve_width(node, supplied, match)
+        key = repr((node, OmegaConf.to_container(cfg.scan, resolve=True), match))
+        if key not in _solved:
+            _solved[key] = _solve_width(node, supplied, match)
+        node["width"] = _solved[key]
     return partial(_make_model, node, supplied)
 
 

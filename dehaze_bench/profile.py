@@ -155,7 +155,7 @@ def _rows(experiment: CostExperiment, subjects: Sequence[Subject], how: How) -> 
             said = row.error or f"{row.latency or 0:.3g} s, {(row.memory or 0) / 1e6:.4g} MB"
             text = f"[{number}/{len(wanted)}] {row.label} at {size}{', training' if training else ''}: {said}"
             print(text, file=sys.stderr, flush=True)
-        yield attach(row, experiment.reference(subject.row, size))
+        yield attach(row, None if training else experiment.reference(subject.row, size))
 
 
 def _counted(subject: Subject, network: Any, size: int, training: bool, how: How) -> Row:

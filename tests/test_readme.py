@@ -13,6 +13,7 @@ import pytest
 
 from dehaze_bench import cli, help
 from dehaze_bench.compose import compose_run, expand
+from dehaze_bench.registry import list_choices
 from dehaze_bench.sweep import plan
 from tests import tiny
 
@@ -40,10 +41,14 @@ def test_commands_can_be_composed(command: str, monkeypatch: pytest.MonkeyPatch)
     verb, *words = shlex.split(command)[1:]
     assert verb in cli.VERBS
     assert verb in help.VERBS
-    overrides = [word for word in words if "=" in word and word.split("=")[0] not in ("run", "tile")]
+    own = ("run", "tile", "grid", "out", "size")
+    overrides = [word for word in words if "=" in word and word.split("=")[0] not in own]
     options = {word for word in words if word.startswith("-")}
     assert options <= {word.strip("[],") for word in help.VERBS[verb].split()}
-    if verb in ("sweep", "table"):
+    if verb == "profile":
+        names = {name for word in words if word.startswith("model=") for name in word[6:].split(",")}
+        assert names <= {*list_choices("model"), *list_choices("model/backbone")}
+    elif verb in ("sweep", "table"):
         plan(next(word for word in words if "=" not in word and not word.startswith("-")), overrides)
     else:
         for row in expand(overrides) if "-m" in words else [overrides]:

@@ -42,6 +42,8 @@ def draw(rows: Sequence[Row], title: str, path: Path) -> None:
             style = {"color": palette(number % palette.N), "marker": MARKERS[number % len(MARKERS)], "markersize": 5}
             fitted = growth["latency"]
             text = label + (", training" if training else "") + (f", time {fitted.exponent:.2f}" if fitted else "")
+            if not mine:
+                continue
             (handles[text],) = axis.plot(
                 [r.size for r in mine],
                 [_scaled(name, r.value(name)) for r in mine],
@@ -49,7 +51,7 @@ def draw(rows: Sequence[Row], title: str, path: Path) -> None:
                 label=text,
                 **style,
             )
-            pairs = [(r.size, _published(r, name)) for r in mine]
+            pairs = [(r.size, _published(r, name)) for r in rows if (r.label, r.training) == (label, training)]
             pairs = [(size, value) for size, value in pairs if value is not None]
             if pairs:
                 text = f"{label}, published"
@@ -83,6 +85,9 @@ def _published(row: Row, name: str) -> float | None:
 def _dress(axis: Axes, heading: str, sides: Sequence[int]) -> None:
     from matplotlib.ticker import LogLocator
 
+    if not axis.lines:  # a logarithmic axis without numbers cannot be drawn
+        axis.set_axis_off()
+        return
     axis.set_xscale("log")
     axis.set_yscale("log")
     axis.set_xticks(sides, [str(side) for side in sides])

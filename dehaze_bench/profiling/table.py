@@ -132,11 +132,12 @@ def _cell(row: Row, column: str, printed: bool) -> str:
     if column == "log10_throughput":
         return f"{value:.2f}"
     if column in ("params", "macs", "macs_paper", "memory"):
-        unit = "B" if column == "memory" else ""
-        if printed:  # with the digits that were printed
-            return plain(value) + unit + (f" {DIFFERS}" if row.differs(column) else "")
-        rule = f" ({row.rule})" if column == "macs_paper" and row.rule != OWN else ""
-        return with_prefix(value) + unit + rule
+        text = plain(value) if printed else with_prefix(value)
+        if column == "memory":
+            text += "B" if " " in text else " B"
+        if printed:
+            return text + (f" {DIFFERS}" if row.differs(column) else "")
+        return text + (f" ({row.rule})" if column == "macs_paper" and row.rule != OWN else "")
     return f"{value:g}"
 
 
