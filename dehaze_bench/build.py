@@ -60,7 +60,7 @@ def check(cfg: DictConfig) -> None:
             f"{low or multiple} or {low + multiple}."
         )
     try:
-        image = torch.empty(1, 3, size, size, device="meta")
+        image = torch.empty(cfg.train.batch // cfg.train.accumulate, 3, size, size, device="meta")
         out = model(image)
     except BenchError:
         raise

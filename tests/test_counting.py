@@ -63,9 +63,34 @@ def test_the_measured_figure_to_the_printed_digits(name: str) -> None:
     assert f"{found:.{digits}f}" == MEASURED[name]
 
 
-@pytest.mark.parametrize(("name", "expected"), [("vim_t", "1.293"), ("vim_s", "4.852"), ("vim_b", "18.767")])
-def test_vim_without_its_scans(name: str, expected: str) -> None:
-    assert f"{count_macs(backbone(name), (224, 224), 'dense') / 1e9:.3f}" == expected
+@pytest.mark.parametrize(
+    ("name", "dense", "mamba"),
+    [
+        ("vim_t", "1.293", "1.823"),
+        ("vim_s", "4.852", "5.912"),
+        ("vim_b", "18.767", "20.887"),
+        ("localvim_t", "1.261", None),
+        ("localvim_s", "4.550", None),
+    ],
+)
+def test_without_scans_and_with_scans_as_the_mamba_authors_count(name: str, dense: str, mamba: str | None) -> None:
+    network = backbone(name)
+    assert f"{count_macs(network, (224, 224), 'dense') / 1e9:.3f}" == dense
+    if mamba is not None:
+        assert f"{count_macs(network, (224, 224), 'mamba') / 1e9:.3f}" == mamba
+
+
+def test_the_size_that_was_shipped_as_small_and_is_not_the_published_one() -> None:
+    network = backbone("efficientvmamba_s", dims=96)
+    assert (count_params(network), f"{count_macs(network, (224, 224), 'vmamba') / 1e9:.3f}") == (24_757_456, "2.806")
+
+
+def test_counting_leaves_the_network_as_it_was() -> None:
+    network = backbone("vmamba_t_v0", depths=[1, 1]).train()
+    hooks = sum(len(module._forward_hooks) for module in network.modules())
+    count_macs(network, (32, 32), "vmamba")
+    assert network.training
+    assert sum(len(module._forward_hooks) for module in network.modules()) == hooks
 
 
 def test_a_layer_is_counted_by_hand() -> None:

@@ -330,3 +330,8 @@ def test_the_table_of_the_survey_is_complete() -> None:
 @pytest.mark.slow
 def test_every_network_of_the_survey_is_sound() -> None:
     assert "all sound" in profile.check(packaged("backbones_imagenet").path)
+
+
+@pytest.mark.parametrize("name", ["backbones_demo", "backbones_dehazing"])
+def test_the_experiments_over_backbones_can_be_planned(name: str, tmp_path: Path) -> None:
+    assert cli.run(["sweep", name, "--dry-run", f"paths.runs={tmp_path}"]) == 0
