@@ -71,7 +71,10 @@ def measure_length(num_tokens: int, repeats: int) -> list[dict[str, Any]]:
             ("reference", "raster"): lambda x: scan(x, None, "reference"),
             ("published", "raster"): lambda x, unbind=train: published_loop(x, unbind),
         }
-        steps = {key: step(call, spread(inputs) if "x4" in key[1] else inputs, train) for key, call in calls.items()}
+        layouts = {"cross x4": spread(inputs), "published": channels_first(inputs)}
+        steps = {
+            key: step(call, layouts.get(key[1]) or layouts.get(key[0]) or inputs, train) for key, call in calls.items()
+        }
         seconds = measure_times({key: steps[key] for key in steps if key[0] == "numba"}, repeats, CPU)
         seconds |= measure_times({key: steps[key] for key in steps if key[0] != "numba"}, 3, CPU)
         for (name, order), call in steps.items():
@@ -154,23 +157,28 @@ def scan_cross(x: Inputs, routes_KS: Tensor) -> Tensor:
     return y
 
 
+def channels_first(x: Inputs) -> Inputs:
+    """Return the inputs in the layout that the published code takes: (B, D, L) and (B, N, L), contiguous."""
+    return {name: t.transpose(1, 2).contiguous() if t.ndim == 3 else t for name, t in x.items()}
+
+
 def published_loop(x: Inputs, unbind: bool) -> Tensor:
     """The structure of the published reference: everything of size B D L N first, then the recurrence."""
-    u_BDL = x["u"].transpose(1, 2)
-    delta_BDL = F.softplus(x["delta"].transpose(1, 2) + x["delta_bias"][:, None])
+    u_BDL, B_BNL, C_BNL = x["u"], x["B"], x["C"]
+    delta_BDL = F.softplus(x["delta"] + x["delta_bias"][:, None])
     decay_BDLN = torch.exp(torch.einsum("bdl,dn->bdln", delta_BDL, x["A"]))
-    drive_BDLN = torch.einsum("bdl,bln,bdl->bdln", delta_BDL, x["B"], u_BDL)
+    drive_BDLN = torch.einsum("bdl,bnl,bdl->bdln", delta_BDL, B_BNL, u_BDL)
     steps: list[tuple[Tensor, Tensor, Tensor]]
     if unbind:
-        steps = list(zip(decay_BDLN.unbind(2), drive_BDLN.unbind(2), x["C"].unbind(1), strict=True))
+        steps = list(zip(decay_BDLN.unbind(2), drive_BDLN.unbind(2), C_BNL.unbind(2), strict=True))
     else:
-        steps = [(decay_BDLN[:, :, t], drive_BDLN[:, :, t], x["C"][:, t]) for t in range(u_BDL.shape[2])]
+        steps = [(decay_BDLN[:, :, t], drive_BDLN[:, :, t], C_BNL[:, :, t]) for t in range(u_BDL.shape[2])]
     h_BDN = u_BDL.new_zeros(BATCH, CHANNELS, STATES)
     outputs = []
     for decay_BDN, drive_BDN, C_BN in steps:
         h_BDN = decay_BDN * h_BDN + drive_BDN
         outputs.append(torch.einsum("bdn,bn->bd", h_BDN, C_BN))
-    return (torch.stack(outputs, 2) + u_BDL * x["D"][:, None]).transpose(1, 2)
+    return torch.stack(outputs, 2) + u_BDL * x["D"][:, None]
 
 
 def step(call: Callable[[Inputs], Tensor], inputs: Inputs, train: bool) -> Callable[[], None]:

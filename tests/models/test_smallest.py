@@ -48,7 +48,7 @@ def test_every_family_is_tried() -> None:
 @pytest.mark.parametrize("name", SMALLEST)
 def test_twenty_steps_on_dead_leaves(name: str) -> None:
     torch.manual_seed(0)
-    line = [f"train.crop={CROP}", f"train.batch={BATCH}", f"dataset.canvas=[{CROP},{CROP}]", "optimizer.lr=1e-3"]
+    line = [f"train.crop={CROP}", f"train.batch={BATCH}", "dataset.canvas=[64,64]", "optimizer.lr=1e-3"]
     cfg = compose_run(["model=pyramid", f"model/backbone={name}", *line]).cfg
     build.check(cfg)
     network, loss = build.model(cfg).train(), build.loss(cfg)
@@ -73,5 +73,5 @@ def test_twenty_steps_on_dead_leaves(name: str) -> None:
 
 @pytest.mark.parametrize("name", VOLUMES)
 def test_volumes_are_refused_by_name(name: str) -> None:
-    with pytest.raises(UsageError, match="takes vol|takes vid|volumes|videos"):
+    with pytest.raises(UsageError, match=r"takes (volumes|videos)"):
         build.check(compose_run(["model=pyramid", f"model/backbone={name}"]).cfg)
