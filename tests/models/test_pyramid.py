@@ -10,14 +10,13 @@ import torch
 import torch.nn.functional as F
 import yaml
 
-from dehaze_bench import build, run
+from dehaze_bench import build
 from dehaze_bench.compose import compose_run
 from dehaze_bench.errors import UsageError
 from dehaze_bench.models.backbones.deit import DeiT
 from dehaze_bench.models.backbones.resnet import ResNet
 from dehaze_bench.models.pyramid import Pyramid
 from dehaze_bench.scans import Scan, planar
-from tests import tiny
 
 EXPERIMENT = yaml.safe_load((Path(__file__).resolve().parents[2] / "experiments" / "backbones_demo.yaml").read_text())
 ROWS = {row["label"]: row["overrides"] for row in EXPERIMENT["rows"] if row["overrides"] != ["model=identity"]}
@@ -48,16 +47,6 @@ def test_every_backbone_learns_two_steps(label: str) -> None:
     assert losses[-1] < losses[0]
     missing = {name for name, p in network.named_parameters() if p.grad is None}
     assert missing <= CLASSIFIERS, missing
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("label", ROWS)
-def test_every_backbone_trains_on_dead_leaves(label: str, tmp_path: Path) -> None:
-    overrides = ["model=pyramid", *ROWS[label], "train.steps=20", "train.batch=2", "train.crop=64", "track=off"]
-    overrides += ["optimizer.lr=1e-3", "schedule.warmup=2", f"paths.runs={tmp_path / 'runs'}", "runtime.threads=1"]
-    pair = [text for text in tiny.overrides(tmp_path) if text.startswith("testset")]
-    outcome = run.train(compose_run([*overrides, *pair]))
-    assert outcome.record.evaluation.metrics["psnr"].mean > 0
 
 
 @pytest.mark.parametrize("size", [(32, 32), (64, 96)])
