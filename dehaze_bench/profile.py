@@ -86,7 +86,9 @@ def _experiment(named: Sequence[str], given: Mapping[str, str], device: str) -> 
         raise UsageError(f"profile takes one experiment or model=NAME,NAME, not both: {', '.join(named)}.")
     if named:
         found = CostExperiment.load(find_experiment(named[0], experiment_dirs()))
-        return replace(found, sizes=sizes or (found.sizes_cpu if device == "cpu" else found.sizes))
+        if device == "cpu":
+            found = replace(found, sizes=found.sizes_cpu, batch=found.batch_cpu)
+        return replace(found, sizes=sizes or found.sizes)
     if "model" not in given:
         raise UsageError("profile needs networks: dehaze-bench profile model=vim_t,deit_ti size=128,256,512.")
     names = list(dict.fromkeys(name for name in given["model"].split(",") if name))

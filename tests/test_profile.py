@@ -309,7 +309,9 @@ def packaged(name: str) -> CostExperiment:
 def test_the_cost_curve_of_vim() -> None:
     found = packaged("vim_cost_curve")
     assert "3 networks, all sound" in profile.check(found.path)
-    assert found.batch == 64 and found.batch_cpu == 1 and max(found.sizes_cpu) <= 512
+    small = profile._experiment(["vim_cost_curve"], {}, "cpu")
+    assert (small.batch, max(small.sizes)) == (1, 512) and (found.batch, max(found.sizes)) == (64, 1248)
+    assert profile._experiment(["vim_cost_curve"], {"size": "64"}, "cuda:0").sizes == (64,)
     deit, fused, vim = found.rows
     assert [found.reference(vim, size) is not None for size in found.sizes] == [True] * 5
     assert found.reference(deit, 1248).values == {"size": 1248, "log10_throughput": 1.26}  # the figure: out of memory
