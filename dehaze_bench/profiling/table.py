@@ -99,13 +99,13 @@ def print_table(
     head, cells = grid(rows, columns)
     shown = Table(title=escape(title), title_justify="left", header_style="bold")
     for index, text in enumerate(head):
-        shown.add_column(escape(text), justify="left" if index == 0 else "right")
+        shown.add_column(escape(text), justify="left" if index == 0 else "right", no_wrap=index == 0)
     several = len({row.label for row in rows}) < len(rows)
     for row, line, after in zip(rows, cells, [*rows[1:], None], strict=True):
         last = after is not None and after.label != row.label
         shown.add_row(*map(escape, line), end_section=last and several)
     # A pipe has no width; a table squeezed into 80 columns would be hard to read in a log.
-    console = console or (Console() if sys.stdout.isatty() else Console(width=140))
+    console = console or (Console() if sys.stdout.isatty() else Console(width=160))
     console.print(shown)
     for text in [*lines, *(f"({i}) {text}" for i, text in enumerate(remarks(rows), start=1))]:
         console.print(f"[dim]{escape(text)}[/dim]")
