@@ -81,7 +81,7 @@ def check(path: Path, overrides: Sequence[str] = ()) -> str:
 
 def _experiment(named: Sequence[str], given: Mapping[str, str], device: str) -> CostExperiment:
     """Return the experiment of that name, or one made of `model=` and `size=`."""
-    sizes = tuple(_numbers(given["size"], "size")) if "size" in given else ()
+    sizes = tuple(dict.fromkeys(_numbers(given["size"], "size"))) if "size" in given else ()
     if len(named) > 1 or (named and "model" in given):
         raise UsageError(f"profile takes one experiment or model=NAME,NAME, not both: {', '.join(named)}.")
     if named:

@@ -52,7 +52,16 @@ def test_the_exponent_of_a_power_law_is_found(power: float) -> None:
     found = growth.fit(sides, [3.0 * (side * side) ** power for side in sides])
     assert found is not None
     assert found.exponent == pytest.approx(power)
-    assert str(found) == f"{power:.2f} (3 sizes, 128 to 512 pixels a side)"
+    assert found.last == pytest.approx(power)
+    assert (found.low, found.high, found.num) == (128, 512, 3)
+
+
+def test_a_fixed_cost_flattens_the_fit_more_than_its_end() -> None:
+    found = growth.fit([256, 64, 128], [1.0 + (side / 64) ** 4 for side in (256, 64, 128)])
+    assert found is not None
+    assert found.exponent < found.last < 2
+    assert found.last == pytest.approx(math.log(257 / 17) / math.log(4))
+    assert str(found) == f"{found.exponent:.2f} (last two sizes {found.last:.2f})"
 
 
 def test_growth_needs_two_sizes_with_a_value() -> None:
@@ -102,7 +111,7 @@ def test_the_table_puts_published_numbers_beside_ours() -> None:
     assert table.remarks(ROWS) == ["out of memory", "published: a paper (read)"]
     text = table.to_markdown("A title", ROWS, ("params", "memory"), table.footer(ROWS))
     assert "### A title" in text and "1. out of memory" in text
-    assert "A: latency grows as pixels^1.00 (2 sizes, 64 to 128 pixels a side)" in text
+    assert "A: pixels to the power of, 2 sizes, 64 to 128 pixels a side: MACs 1.00, latency 1.00, memory 1.00." in text
 
 
 def test_the_csv_holds_everything() -> None:
@@ -198,7 +207,7 @@ def test_the_verb_writes_table_data_and_plot(in_process: Path, capsys: pytest.Ca
     assert cli.run(["profile", *line]) == 1  # 40 is no multiple of a patch
     out = capsys.readouterr()
     assert "[12/12] vrwkv_t at 64, training" in out.err
-    assert "vrwkv_t, training: latency grows as" in out.out.replace("\n", " ")
+    assert "vrwkv_t, training: pixels to the power of, 2 sizes" in out.out.replace("\n", " ")
     found = json.loads((in_process / "here" / "profile.json").read_text())
     done = [row for row in found["rows"] if not row["error"]]
     assert len(found["rows"]) == 12 and len(done) == 8

@@ -97,12 +97,12 @@ def attach(row: Row, reference: ReferenceRow | None) -> Row:
 
 
 def growths(rows: Sequence[Row]) -> dict[tuple[str, bool], dict[str, Growth | None]]:
-    """Return the growth of time and memory of every network, by label and whether it was trained."""
+    """Return the growth of MACs, time and memory of every network, by label and whether it was trained."""
     found: dict[tuple[str, bool], dict[str, Growth | None]] = {}
     for key in dict.fromkeys((row.label, row.training) for row in rows if row.seconds):
         mine = [row for row in rows if (row.label, row.training) == key and row.seconds]
         sides = [row.size for row in mine]
-        found[key] = {name: fit(sides, [row.value(name) for row in mine]) for name in ("latency", "memory")}
+        found[key] = {name: fit(sides, [row.value(name) for row in mine]) for name in ("macs", "latency", "memory")}
     return found
 
 

@@ -25,6 +25,7 @@ HEADS = {
     "top1": "top-1",
 }
 PUBLISHED_HEADS = {"macs_paper": "MACs", "latency": "latency [ms]"}
+HEADS_OF_GROWTH = {"macs": "MACs", "latency": "latency", "memory": "memory"}
 NOTHING = "–"
 DIFFERS = "≠"
 
@@ -64,13 +65,15 @@ def footer(rows: Sequence[Row]) -> list[str]:
     """Return growth and the meaning of marks as lines of text."""
     lines = []
     for (label, training), found in growths(rows).items():
-        parts = [f"{name} grows as pixels^{value}" for name, value in found.items() if value is not None]
-        if parts:
-            lines.append(f"{label}{', training' if training else ''}: {'; '.join(parts)}")
+        fitted = {name: growth for name, growth in found.items() if growth is not None}
+        for over in dict.fromkeys((growth.num, growth.low, growth.high) for growth in fitted.values()):
+            same = [f"{HEADS_OF_GROWTH[k]} {g}" for k, g in fitted.items() if (g.num, g.low, g.high) == over]
+            where = f"{over[0]} sizes, {over[1]} to {over[2]} pixels a side"
+            lines.append(
+                f"{label}{', training' if training else ''}: pixels to the power of, {where}: {', '.join(same)}."
+            )
     if lines:
-        lines.append(
-            "Growth: least squares on logarithms. Latency: median over the repeats, in brackets the quartiles."
-        )
+        lines.append("Exponents: least squares on logarithms. Latency: median over the repeats, in brackets quartiles.")
     for name in dict.fromkeys(row.rule for row in rows if row.rule not in ("", OWN) and row.macs_paper is not None):
         lines.append(f"Rule {name}: {RULES[name].description}.")
     if any(row.differs(column) for row in rows for column in ("params", "macs_paper")):
