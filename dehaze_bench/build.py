@@ -24,7 +24,6 @@ from dehaze_bench.models.pyramid import make_backbone
 from dehaze_bench.scans import Scan
 from dehaze_bench.weights import load_encoder as load_encoder_weights
 
-SCANNING = ("pyramid", "unet")  # the models that take a scan
 MATCH_TOLERANCE = 0.02
 IMAGE_AXES = 2
 _solved: dict[str, float] = {}  # model, scan and budget -> width: solving builds some forty networks
@@ -39,7 +38,7 @@ def check(cfg: DictConfig) -> None:
     if "_target_" in cfg.scan and "scan" not in inspect.signature(model_class).parameters:
         raise UsageError(
             f"Model '{model_class.__name__}' takes no scan, but scan={cfg.scan.name} was asked for. Leave scan "
-            f"out, or choose a model that scans: {', '.join(SCANNING)}."
+            f"out, or choose a model that scans, for example unet, pyramid or mambair_light."
         )
     found = scan(cfg)
     if found is not None and found.num_routes and IMAGE_AXES not in found.axes:  # counting names an order's own faults
@@ -62,6 +61,7 @@ def check(cfg: DictConfig) -> None:
     try:
         image = torch.empty(cfg.train.batch // cfg.train.accumulate, 3, size, size, device="meta")
         out = model(image)
+        out = out if isinstance(out, Tensor) else out[0]  # the full size first
     except BenchError:
         raise
     except (RuntimeError, ValueError, AssertionError) as error:
@@ -160,9 +160,9 @@ def schedule(cfg: DictConfig) -> Callable[[int, int], float]:
     return result
 
 
-def loss(cfg: DictConfig) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return the loss as a function of (restored, clear)."""
-    result: Callable[[Tensor, Tensor], Tensor] = _make(cfg.loss, "loss")
+def loss(cfg: DictConfig) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """Return the loss as a function of (restored, clear, hazy)."""
+    result: Callable[[Tensor, Tensor, Tensor], Tensor] = _make(cfg.loss, "loss")
     return result
 
 

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from dehaze_bench import build, config
 from dehaze_bench.compose import Composed, compose_run, parse
 from dehaze_bench.errors import UsageError
+from dehaze_bench.identify import identify
 from dehaze_bench.results.store import Store, StoredRun
 from dehaze_bench.weights import load_own, load_published, read_metadata
 from dehaze_bench.weights.files import hash_file
+from dehaze_bench.weights.keymaps import family_of
+from dehaze_bench.weights.protocols import PROTOCOLS
 
 BEST = "best.safetensors"
 # What a run fixes for every later evaluation of its weights.
@@ -44,10 +50,14 @@ class Source:
 
 
 def compose_for(overrides: list[str], run: str | None) -> Composed:
-    """Compose an evaluation: test set and protocol of the old run stand unless overridden."""
-    if run is None:
-        return compose_run(overrides)
+    """Compose an evaluation.
+
+    Test set and protocol of an old run stand unless overridden. Published weights say themselves which model they are,
+    and are measured as their paper does, unless a model or protocol is given.
+    """
     keys = {override.key_or_group: override for override in parse(overrides)}
+    if run is None:
+        return compose_run([*overrides, *_identified(keys)])
     for key in keys:
         if key.split(".")[0].split("/")[0] in FIXED:
             raise UsageError(f"'{key}' is fixed by run={run}: an evaluation changes testset and protocol only.")
@@ -64,6 +74,26 @@ def compose_for(overrides: list[str], run: str | None) -> Composed:
     for key in inner:
         OmegaConf.update(composed.cfg, key, keys[key].value(), force_add=True)
     return replace(composed, choices=choices, overrides=tuple(overrides))
+
+
+def _identified(keys: Mapping[str, Override]) -> list[str]:
+    """Return the overrides that a file of published weights stands for where the user left them out."""
+    weights = keys["weights"].value() if "weights" in keys else None
+    if not isinstance(weights, str) or ("model" in keys and "protocol" in keys) or is_own(Path(weights)):
+        return []
+    if "model" in keys:
+        family = family_of(build.meta_model(compose_run([f"model={keys['model'].value()}"]).cfg))
+        protocol, found = PROTOCOLS.get(family), []
+    else:
+        identified = identify(Path(weights))
+        print(identified.sentence(Path(weights)), file=sys.stderr)
+        protocol, found = identified.protocol, [f"model={identified.model}"]
+    return found if protocol is None or "protocol" in keys else [*found, f"protocol={protocol}"]
+
+
+def is_own(path: Path) -> bool:
+    """Whether a file was written by a run of ours, which keeps its config inside."""
+    return path.suffix == ".safetensors" and "config" in read_metadata(path)
 
 
 def find_run(cfg: DictConfig, run: str) -> StoredRun:
@@ -96,11 +126,11 @@ def _from_file(composed: Composed) -> Source:
     kind, step, weights = "ours", None, None
     if cfg.weights is not None:
         path = Path(cfg.weights)
-        if path.suffix == ".safetensors" and "config" in read_metadata(path):
+        if is_own(path):
             step = int(load_own(network, path).get("step", 0))
             weights = hash_file(path)
         else:
-            weights = load_published(composed.choices["model"], network, path).sha256
+            weights = load_published(network, path).sha256
             kind = "rerun"
     elif build.trainable(network):
         raise UsageError(

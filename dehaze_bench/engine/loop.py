@@ -11,6 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from dehaze_bench.engine.losses import Loss, over_scales
 from dehaze_bench.engine.signals import StopFlag
 from dehaze_bench.engine.state import TrainState
 from dehaze_bench.errors import JobError, Requeue
@@ -49,7 +50,7 @@ class Plan:
     eval_every: int | None
     save_every: int
     schedule: Callable[[int, int], float]
-    loss: Callable[[Tensor, Tensor], Tensor]
+    loss: Loss
     device: torch.device
 
 
@@ -103,7 +104,7 @@ def step(state: TrainState, batch: Batch, plan: Plan) -> float:
     for hazy_part, clear_part in slices:
         share = len(hazy_part) / len(hazy)
         with autocast(plan.device, plan.precision):
-            loss = plan.loss(state.model(hazy_part), clear_part) * share
+            loss = over_scales(plan.loss, state.model(hazy_part), clear_part, hazy_part) * share
         state.scaler.scale(loss).backward()
         total += loss.item()
     if not torch.isfinite(torch.tensor(total)):

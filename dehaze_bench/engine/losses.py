@@ -1,4 +1,7 @@
-"""Training losses: callables (restored_BCHW, clear_BCHW) -> scalar, always computed in float32.
+"""Training losses: callables (restored_BCHW, clear_BCHW, hazy_BCHW) -> scalar, always computed in float32.
+
+The hazy image matters to contrastive terms alone, for which it is what to move away from. `over_scales` sums any loss
+over the outputs of a network that restores at several scales.
 
 Shapes: B batch, C channel, H height, W width, F frequency column of the half spectrum. Autocast is switched
 off inside, because half-precision Fourier transforms and squared differences of nearly equal images lose the
@@ -8,20 +11,45 @@ pixel.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import kornia.metrics
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from dehaze_bench.errors import UsageError
+
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def over_scales(loss: Loss, restored: Tensor | Sequence[Tensor], clear_BCHW: Tensor, hazy_BCHW: Tensor) -> Tensor:
+    """Return the loss of a restored image, or its sum over images of several sizes (full size first).
+
+    Truth and haze are reduced to a smaller output by bilinear interpolation, as SFNet, FSNet, OKNet, IRNeXt and ConvIR
+    reduce them for the three outputs of a MIMO network.
+    """
+    if isinstance(restored, Tensor):
+        return loss(restored, clear_BCHW, hazy_BCHW)
+    losses = [
+        loss(
+            out,
+            *(
+                image if image.shape == out.shape else F.interpolate(image, size=out.shape[-2:], mode="bilinear")
+                for image in (clear_BCHW, hazy_BCHW)
+            ),
+        )
+        for out in restored
+    ]
+    return torch.stack(losses).sum()
 
 
 @dataclass(frozen=True)
 class L1:
     """Mean absolute difference: DehazeFormer, gUNet, EAMamba, MaIR, RSDformer and most others."""
 
-    def __call__(self, restored_BCHW: Tensor, clear_BCHW: Tensor) -> Tensor:
+    def __call__(self, restored_BCHW: Tensor, clear_BCHW: Tensor, hazy_BCHW: Tensor | None = None) -> Tensor:
         with torch.autocast(restored_BCHW.device.type, enabled=False):
             return _difference(restored_BCHW, clear_BCHW).abs().mean()
 
@@ -30,9 +58,25 @@ class L1:
 class MSE:
     """Mean squared difference: AOD-Net, MSBDN."""
 
-    def __call__(self, restored_BCHW: Tensor, clear_BCHW: Tensor) -> Tensor:
+    def __call__(self, restored_BCHW: Tensor, clear_BCHW: Tensor, hazy_BCHW: Tensor | None = None) -> Tensor:
         with torch.autocast(restored_BCHW.device.type, enabled=False):
             return _difference(restored_BCHW, clear_BCHW).square().mean()
+
+
+@dataclass(frozen=True)
+class SmoothL1:
+    """Mean of d^2 / (2 beta) where |d| < beta, else |d| - beta / 2: GridDehazeNet (beta 1)."""
+
+    beta: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.beta <= 0:
+            raise UsageError(f"loss.beta={self.beta} must be above 0: use 1, or loss=l1 for the limit.")
+
+    def __call__(self, restored_BCHW: Tensor, clear_BCHW: Tensor, hazy_BCHW: Tensor | None = None) -> Tensor:
+        with torch.autocast(restored_BCHW.device.type, enabled=False):
+            difference_BCHW = _difference(restored_BCHW, clear_BCHW)
+            return F.smooth_l1_loss(difference_BCHW, torch.zeros_like(difference_BCHW), beta=self.beta)
 
 
 @dataclass(frozen=True)
@@ -45,7 +89,7 @@ class Charbonnier:
         if self.epsilon <= 0:
             raise UsageError(f"loss.epsilon={self.epsilon} must be above 0: use 1e-3, or loss=l1 for the limit.")
 
-    def __call__(self, restored_BCHW: Tensor, clear_BCHW: Tensor) -> Tensor:
+    def __call__(self, restored_BCHW: Tensor, clear_BCHW: Tensor, hazy_BCHW: Tensor | None = None) -> Tensor:
         with torch.autocast(restored_BCHW.device.type, enabled=False):
             squared_BCHW = _difference(restored_BCHW, clear_BCHW).square()
             return (squared_BCHW + self.epsilon**2).sqrt().mean()
@@ -56,7 +100,8 @@ class L1FFT:
     """L1 plus `weight` times the mean absolute difference of the spectra, real and imaginary parts apart.
 
     The spectrum term of SFNet, FSNet, IRNeXt, OKNet and ConvIR (weight 0.1): the mean runs over the full
-    unnormalised 2-D transform. Those networks add it at three output scales; here it acts on the one output.
+    unnormalised 2-D transform. Those networks add both terms at three
+    output scales, which is `over_scales`.
     """
 
     weight: float = 0.1
@@ -65,7 +110,7 @@ class L1FFT:
         if self.weight < 0:
             raise UsageError(f"loss.weight={self.weight} would reward a wrong spectrum: use 0 or more.")
 
-    def __call__(self, restored_BCHW: Tensor, clear_BCHW: Tensor) -> Tensor:
+    def __call__(self, restored_BCHW: Tensor, clear_BCHW: Tensor, hazy_BCHW: Tensor | None = None) -> Tensor:
         with torch.autocast(restored_BCHW.device.type, enabled=False):
             difference_BCHW = _difference(restored_BCHW, clear_BCHW)
             return difference_BCHW.abs().mean() + self.weight * spectrum_l1(difference_BCHW)
@@ -87,7 +132,7 @@ class L1SSIM:
                 f"loss needs weight >= 0 and an odd window, not weight={self.weight}, window={self.window}."
             )
 
-    def __call__(self, restored_BCHW: Tensor, clear_BCHW: Tensor) -> Tensor:
+    def __call__(self, restored_BCHW: Tensor, clear_BCHW: Tensor, hazy_BCHW: Tensor | None = None) -> Tensor:
         with torch.autocast(restored_BCHW.device.type, enabled=False):
             l1 = _difference(restored_BCHW, clear_BCHW).abs().mean()
             if min(restored_BCHW.shape[-2:]) < self.window:

@@ -75,7 +75,9 @@ def _step(network: nn.Module, training: bool) -> tuple[Callable[[Tensor], object
 
     def step(image: Tensor) -> None:
         optimizer.zero_grad(set_to_none=True)
-        network(image).square().mean().backward()
+        out = network(image)
+        outs = [out] if isinstance(out, Tensor) else out
+        torch.stack([part.square().mean() for part in outs]).sum().backward()
         optimizer.step()
 
     return step, optimizer

@@ -14,13 +14,13 @@ from dehaze_bench.verify.built import FAMILIES, check_family, is_family
 from dehaze_bench.verify.compare import Row
 from dehaze_bench.verify.fixture import Fixture, find_fixtures, load_fixture
 from dehaze_bench.verify.measures import check_metrics
-from dehaze_bench.verify.networks import check_aodnet, check_dark_channel_prior
 from dehaze_bench.verify.operators import (
     check_bi_wkv,
     check_mamba_block,
     check_q_shift,
     check_selective_scan,
 )
+from dehaze_bench.verify.prior import check_dark_channel_prior
 from dehaze_bench.verify.real import check_real
 from dehaze_bench.verify.report import Report, render, to_json
 from dehaze_bench.verify.scanning import check_scan
@@ -29,7 +29,6 @@ from dehaze_bench.verify.state_space import check_lti, check_mamba2_block, check
 __all__ = ["Report", "Row", "render", "to_json", "verify"]
 
 CHECKS: dict[str, Callable[[Fixture], list[Row]]] = {
-    "aodnet": check_aodnet,
     "dcp": check_dark_channel_prior,
     "metrics_pairs": check_metrics,
     "ops_bi_wkv": check_bi_wkv,

@@ -55,7 +55,7 @@ def check_real(fixture: Fixture, samples: Path | None) -> list[Row]:
     tolerances = fixture.field("tolerance")
     model = published.build().eval()
     weights = fixture.field("weights")
-    load_published(published.key_map, model, _sample(samples, weights["file"], weights["sha256"]))
+    load_published(model, _sample(samples, weights["file"], weights["sha256"]))
     rows: list[Row] = []
     groups: dict[str, dict[str, list[float]]] = {}
     for name, entry in fixture.field("images").items():

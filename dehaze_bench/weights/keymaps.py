@@ -1,60 +1,83 @@
-"""Published tensor names -> ours, one map per model, under the name the model has in conf/model/.
+"""Published tensor names -> ours, one map per family of networks: `map_NAME` of the module `maps/NAME.py`.
 
-A map takes the whole published state dict, so that a map may also split, join or drop tensors.
+The family of a network is the name of the module that defines it. A map takes the whole published state dict, so that
+it may also split, join or drop tensors.
 """
 
 from __future__ import annotations
 
-import re
+import importlib
 from collections.abc import Callable, Mapping
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from dehaze_bench.weights.maps.deit import map_deit
-from dehaze_bench.weights.maps.efficientvmamba import map_efficientvmamba
-from dehaze_bench.weights.maps.localvim import map_localvim
-from dehaze_bench.weights.maps.localvmamba import map_localvmamba
-from dehaze_bench.weights.maps.mamba_nd import map_mamba_nd
-from dehaze_bench.weights.maps.msvmamba import map_msvmamba
-from dehaze_bench.weights.maps.nnmamba import map_nnmamba
-from dehaze_bench.weights.maps.plainmamba import map_plainmamba
-from dehaze_bench.weights.maps.resnet import map_resnet
-from dehaze_bench.weights.maps.rsmamba import map_rsmamba
-from dehaze_bench.weights.maps.segmamba import map_segmamba
-from dehaze_bench.weights.maps.swin import map_swin
-from dehaze_bench.weights.maps.videomamba import map_videomamba
-from dehaze_bench.weights.maps.vim import map_vim
-from dehaze_bench.weights.maps.vivim import map_vivim
-from dehaze_bench.weights.maps.vmamba import map_vmamba
-from dehaze_bench.weights.maps.vrwkv import map_vrwkv
-from dehaze_bench.weights.maps.zigma import map_zigma
+from dehaze_bench.errors import UsageError, nearest
 
 KeyMap = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
 
+NAMES = (
+    "aodnet",
+    "c2pnet",
+    "casdyfnet",
+    "convir",
+    "deanet",
+    "dehazeformer",
+    "deit",
+    "eamamba",
+    "edformer",
+    "efficientvmamba",
+    "ffanet",
+    "fourier_rwkv",
+    "fsnet",
+    "gcanet",
+    "griddehazenet",
+    "gunet",
+    "irnext",
+    "lightdehazenet",
+    "localvim",
+    "localvmamba",
+    "mair",
+    "mamba_nd",
+    "mambair",
+    "mambairv2",
+    "mb_taylorformer",
+    "mixdehazenet",
+    "mma",
+    "msbdn",
+    "msvmamba",
+    "nafnet",
+    "nnmamba",
+    "oknet",
+    "plainmamba",
+    "promptir",
+    "resnet",
+    "restore_rwkv",
+    "restormer",
+    "rsdformer",
+    "rsmamba",
+    "segmamba",
+    "sfnet",
+    "swin",
+    "uformer",
+    "uvmnet",
+    "videomamba",
+    "vim",
+    "vivim",
+    "vmamba",
+    "vmambair",
+    "vrwkv",
+    "zigma",
+)
 
-def map_aodnet(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """MayankSingal/PyTorch-Image-Dehazing: `e_conv1` ... `e_conv5` -> `conv1` ... `conv5`."""
-    return {re.sub(r"^e_conv(\d)\.", r"conv\1.", name): tensor for name, tensor in published.items()}
+
+def key_map(family: str) -> KeyMap:
+    """Return the map of a family; raises `UsageError` for a name that has none."""
+    if family not in NAMES:
+        raise UsageError(f"Published weights of '{family}' are not known. {nearest(family, NAMES)}")
+    found: KeyMap = getattr(importlib.import_module(f"dehaze_bench.weights.maps.{family}"), f"map_{family}")
+    return found
 
 
-KEY_MAPS: dict[str, KeyMap] = {
-    "aodnet": map_aodnet,
-    "deit": map_deit,
-    "efficientvmamba": map_efficientvmamba,
-    "localvim": map_localvim,
-    "localvmamba": map_localvmamba,
-    "mamba_nd": map_mamba_nd,
-    "msvmamba": map_msvmamba,
-    "nnmamba": map_nnmamba,
-    "plainmamba": map_plainmamba,
-    "resnet": map_resnet,
-    "rsmamba": map_rsmamba,
-    "segmamba": map_segmamba,
-    "swin": map_swin,
-    "videomamba": map_videomamba,
-    "vim": map_vim,
-    "vivim": map_vivim,
-    "vmamba": map_vmamba,
-    "vrwkv": map_vrwkv,
-    "zigma": map_zigma,
-}
+def family_of(network: nn.Module) -> str:
+    """Return the name of the module that a network's class is defined in."""
+    return type(network).__module__.rpartition(".")[2]

@@ -11,9 +11,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from dehaze_bench.errors import UsageError, nearest
+from dehaze_bench.errors import UsageError
 from dehaze_bench.weights.files import hash_file, read_tensors
-from dehaze_bench.weights.keymaps import KEY_MAPS
+from dehaze_bench.weights.keymaps import NAMES, family_of, key_map
 
 
 @dataclass(frozen=True)
@@ -25,16 +25,15 @@ class LoadInfo:
     source_format: str
 
 
-def load_published(model_name: str, model: nn.Module, path: Path) -> LoadInfo:
-    """Load the published weights at `path` into `model` through the key map of `model_name`.
+def load_published(model: nn.Module, path: Path) -> LoadInfo:
+    """Load the published weights at `path` into `model` through the key map of its family.
 
     Raises UsageError for a model without a key map, a file that cannot be read safely, and any tensor that is
     missing, left over or of another shape.
     """
-    if model_name not in KEY_MAPS:
-        raise UsageError(f"Published weights of model '{model_name}' are not known. {nearest(model_name, KEY_MAPS)}")
+    to_ours = key_map(family_of(model))
     tensors, source_format = read_tensors(path)
-    load_strictly(model, KEY_MAPS[model_name](tensors), source=str(path))
+    load_strictly(model, to_ours(tensors), source=str(path))
     return LoadInfo(hash_file(path), len(tensors), source_format)
 
 
@@ -44,11 +43,11 @@ def load_encoder(encoder: nn.Module, head: Container[str], path: Path) -> LoadIn
     The key map is that of the family, which is the module that the network is defined in. An encoder on the meta device
     is only compared. Raises UsageError as `load_published` does.
     """
-    family = type(encoder).__module__.rpartition(".")[2]
-    if family not in KEY_MAPS:
+    family = family_of(encoder)
+    if family not in NAMES:
         raise UsageError(f"Published weights of backbone '{type(encoder).__name__}' are not known: leave them out.")
     tensors, source_format = read_tensors(path)
-    fitting = {name: tensor for name, tensor in KEY_MAPS[family](tensors).items() if name not in head}
+    fitting = {name: tensor for name, tensor in key_map(family)(tensors).items() if name not in head}
     check_fit(encoder, fitting, source=str(path))
     if not any(tensor.is_meta for tensor in encoder.state_dict().values()):
         encoder.load_state_dict(fitting, strict=True)

@@ -11,8 +11,9 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from skimage.metrics import structural_similarity
+from torch import Tensor
 
-from dehaze_bench.engine.losses import L1, L1FFT, L1SSIM, MSE, Charbonnier
+from dehaze_bench.engine.losses import L1, L1FFT, L1SSIM, MSE, Charbonnier, SmoothL1, over_scales
 from dehaze_bench.errors import UsageError
 
 CONF = Path(__file__).parents[2] / "conf" / "loss"
@@ -104,3 +105,37 @@ def test_errors_name_the_remedy() -> None:
         L1SSIM()(*pair((1, 3, 8, 30)))
     with pytest.raises(UsageError, match="epsilon=0"):
         Charbonnier(epsilon=0)
+
+
+def test_smooth_l1_is_quadratic_near_zero_and_linear_far_away() -> None:
+    clear = torch.zeros(1, 3, 2, 2)
+    near, far = torch.full_like(clear, 0.1), torch.full_like(clear, 3.0)
+    assert SmoothL1()(near, clear).item() == pytest.approx(0.1**2 / 2)
+    assert SmoothL1()(far, clear).item() == pytest.approx(3.0 - 0.5)
+    with pytest.raises(UsageError, match=r"loss\.beta=0"):
+        SmoothL1(0)
+
+
+def test_a_loss_is_summed_over_the_scales_of_a_network() -> None:
+    generator = torch.Generator().manual_seed(0)
+    clear, hazy = torch.rand(2, 2, 3, 16, 24, generator=generator)
+    outs = [torch.rand(2, 3, 16 // f, 24 // f, generator=generator) for f in (1, 2, 4)]
+    loss = L1FFT(0.1)
+    expected = sum(
+        loss(out, torch.nn.functional.interpolate(clear, scale_factor=1 / f, mode="bilinear"))
+        for out, f in zip(outs, (1, 2, 4), strict=True)
+    )
+    assert over_scales(loss, outs, clear, hazy).item() == pytest.approx(float(expected))
+    assert over_scales(loss, outs[0], clear, hazy).item() == pytest.approx(loss(outs[0], clear).item())
+
+
+def test_the_haze_is_reduced_like_the_truth() -> None:
+    hazy = torch.rand(1, 3, 8, 8)
+    seen = []
+
+    def keep(restored: Tensor, clear: Tensor, hazy: Tensor) -> Tensor:
+        seen.append((restored.shape, clear.shape, hazy.shape))
+        return (restored - hazy).mean()
+
+    over_scales(keep, [hazy, hazy[..., ::2, ::2]], hazy, hazy)
+    assert all(a == b == c for a, b, c in seen)

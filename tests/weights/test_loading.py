@@ -17,6 +17,7 @@ from dehaze_bench.errors import UsageError
 from dehaze_bench.models.restorers.aodnet import AODNet
 from dehaze_bench.weights import load_own, load_published, load_strictly, read_metadata, save_own
 from dehaze_bench.weights.files import hash_file, read_tensors
+from dehaze_bench.weights.keymaps import NAMES, key_map
 
 
 def published_state() -> dict[str, Tensor]:
@@ -50,7 +51,7 @@ def test_every_container_is_unwrapped(tmp_path: Path, source_format: str) -> Non
     path = tmp_path / "weights.pth"
     torch.save(CONTAINERS[source_format](published), path)
     model = AODNet()
-    info = load_published("aodnet", model, path)
+    info = load_published(model, path)
     assert_loaded(model, published)
     assert (info.num_tensors, info.source_format, info.sha256) == (10, source_format, hash_file(path))
 
@@ -61,7 +62,7 @@ def test_safetensors_and_the_old_torch_format(tmp_path: Path) -> None:
     torch.save(published, tmp_path / "b.pk", _use_new_zipfile_serialization=False)
     for path, source_format in ((tmp_path / "a.safetensors", "safetensors"), (tmp_path / "b.pk", "torch")):
         model = AODNet()
-        assert load_published("aodnet", model, path).source_format == source_format
+        assert load_published(model, path).source_format == source_format
         assert_loaded(model, published)
 
 
@@ -84,7 +85,7 @@ def test_no_code_of_a_file_runs(tmp_path: Path, protocol: str) -> None:
     else:
         path.write_bytes(pickle.dumps(Payload(trace)))
     with pytest.raises(UsageError, match=r"evil\.pth"):
-        load_published("aodnet", AODNet(), path)
+        load_published(AODNet(), path)
     assert not trace.exists()
 
 
@@ -114,9 +115,16 @@ def test_files_without_a_state_dict(tmp_path: Path) -> None:
         read_tensors(tmp_path / "absent.pth")
 
 
-def test_an_unknown_model_names_the_known_ones(tmp_path: Path) -> None:
+def test_an_unknown_family_names_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"'aodnets'.*Did you mean 'aodnet'"):
-        load_published("aodnets", AODNet(), tmp_path / "x.pth")
+        key_map("aodnets")
+    with pytest.raises(UsageError, match="Published weights of 'linear' are not known"):
+        load_published(nn.Linear(2, 2), tmp_path / "x.pth")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_family_has_its_map(name: str) -> None:
+    assert callable(key_map(name))
 
 
 @pytest.mark.parametrize(
@@ -171,6 +179,6 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
 
 def test_published_aodnet_weights(shared: Path) -> None:
     path = shared / "samples" / "weights" / "aodnet" / "dehazer.pth"
-    info = load_published("aodnet", AODNet(), path)
+    info = load_published(AODNet(), path)
     assert info.sha256 == "79409b63bf019d6c7ca6903883a8635d5723c25406f74903751bd7459462a53b"
     assert info.num_tensors == 10

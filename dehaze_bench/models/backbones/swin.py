@@ -1,7 +1,7 @@
 """Swin Transformer: windowed attention with shifts, the hierarchical control of the backbone tables.
 
 Liu et al., "Swin Transformer: Hierarchical Vision Transformer using Shifted Windows", ICCV 2021, arXiv 2103.14030,
-table 1. Tensor names are those of the published code; masks and position indices are computed, not stored.
+table 1. Tensor names are those of the published code.
 
 | size   | C   | depths      | heads         | parameters | MACs at 224 | top-1 |
 |--------|-----|-------------|---------------|------------|-------------|-------|
@@ -12,14 +12,13 @@ table 1. Tensor names are those of the published code; masks and position indice
 Deviation: an image of any size is accepted; a grid that is no multiple of the window is padded with zeros, as in the
 published detection backbone. At the size built for this changes nothing.
 
-Shape legend: B batch, H and W grid, C channels, M windows, W window length (w * w tokens), N heads.
+Shape legend: B batch, H and W grid, C channels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
@@ -29,6 +28,7 @@ from dehaze_bench.nn.drop import DropPath, drop_rates
 from dehaze_bench.nn.ffn import Mlp
 from dehaze_bench.nn.initialisation import init_linear
 from dehaze_bench.nn.patch import PatchEmbed, PatchMerging
+from dehaze_bench.nn.windows import WindowAttention, attend_in_windows
 
 
 class Swin(nn.Module):
@@ -130,64 +130,6 @@ class Block(nn.Module):
         height, width = x_BHWC.shape[1:3]
         shift = self.shift if min(height, width) > self.window else 0
         y = F.pad(self.norm1(x_BHWC), (0, 0, 0, -width % self.window, 0, -height % self.window))
-        rows, columns = y.shape[1:3]
-        y = torch.roll(y, (-shift, -shift), (1, 2)) if shift else y
-        windows_MWC = _cut(y, self.window)
-        mask = _shift_mask((rows, columns), self.window, shift, y.device) if shift else None
-        y = _join(self.attn(windows_MWC, mask), self.window, (rows, columns))
-        y = torch.roll(y, (shift, shift), (1, 2)) if shift else y
+        y = attend_in_windows(self.attn, y, self.window, shift)
         x_BHWC = x_BHWC + self.drop_path(y[:, :height, :width])
         return x_BHWC + self.drop_path(self.mlp(self.norm2(x_BHWC)))
-
-
-class WindowAttention(nn.Module):
-    """Attention inside windows with a learned bias per relative position (arXiv 2103.14030, equation 4)."""
-
-    relative_position_index: Tensor
-
-    def __init__(self, dim: int, heads: int, window: int, qkv_bias: bool) -> None:
-        super().__init__()
-        self.heads = heads
-        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
-        self.proj = nn.Linear(dim, dim)
-        side = 2 * window - 1
-        self.relative_position_bias_table = nn.Parameter(torch.zeros(side**2, heads))
-        nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
-        place = torch.arange(window)
-        row, column = (axis.flatten() for axis in torch.meshgrid(place, place, indexing="ij"))
-        index = (row[:, None] - row + window - 1) * side + column[:, None] - column + window - 1
-        self.register_buffer("relative_position_index", index, persistent=False)
-
-    def forward(self, x_MWC: Tensor, mask_GWW: Tensor | None) -> Tensor:
-        """`mask_GWW` is 0 or -100 for each of the G windows of an image."""
-        q, k, v = self.qkv(x_MWC).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        bias = self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)[None]
-        if mask_GWW is not None:
-            repeats = x_MWC.shape[0] // mask_GWW.shape[0]
-            bias = (bias + mask_GWW[:, None]).repeat(repeats, 1, 1, 1)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
-        return self.proj(y.transpose(1, 2).flatten(2))
-
-
-def _cut(x_BHWC: Tensor, window: int) -> Tensor:
-    """(B, H, W, C) -> (M, w * w, C), windows of an image in raster order."""
-    tiles = x_BHWC.unflatten(1, (-1, window)).unflatten(3, (-1, window))
-    return tiles.transpose(2, 3).flatten(3, 4).flatten(0, 2)
-
-
-def _join(x_MWC: Tensor, window: int, grid: tuple[int, int]) -> Tensor:
-    """Undo `_cut`."""
-    rows, columns = grid[0] // window, grid[1] // window
-    tiles = x_MWC.unflatten(1, (window, window)).unflatten(0, (-1, rows, columns))
-    return tiles.transpose(2, 3).flatten(3, 4).flatten(1, 2)
-
-
-def _shift_mask(grid: tuple[int, int], window: int, shift: int, device: torch.device) -> Tensor:
-    """Return (G, W, W): -100 between tokens that only the cyclic shift made neighbours."""
-    region = torch.zeros(1, *grid, 1, device=device)
-    borders = (slice(0, -window), slice(-window, -shift), slice(-shift, None))
-    for i, rows in enumerate(borders):
-        for j, columns in enumerate(borders):
-            region[:, rows, columns] = 3 * i + j
-    label_GW = _cut(region, window)[..., 0]
-    return (label_GW[:, None] != label_GW[:, :, None]).float() * -100.0
