@@ -83,6 +83,8 @@ def _train_many(argv: Arguments) -> int:
     from dehaze_bench.launch import launch, split_launcher
 
     launcher, overrides = split_launcher(argv)
+    if any(text.startswith("weights=") for text in overrides):
+        raise UsageError("train starts from nothing: weights=FILE is for eval and restore. Leave it out.")
     rows = expand(overrides)
     varying = [text.split("=")[0] for text in overrides if "," in text]
     labels = [", ".join(t for t in row if t.split("=")[0] in varying) or " ".join(row) or "defaults" for row in rows]

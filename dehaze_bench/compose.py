@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_search_path import ConfigSearchPath
@@ -24,7 +25,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from dehaze_bench.config import SECTIONS, Config, describe_type, locate, parameters_of
+from dehaze_bench.config import SECTIONS, Config, Identity, describe_type, identify, locate, parameters_of, scientific
 from dehaze_bench.errors import UsageError, nearest
 from dehaze_bench.registry import conf_dirs, list_choices, list_groups
 
@@ -65,12 +66,44 @@ def compose_run(overrides: Sequence[str]) -> Composed:
     with open_dict(whole):
         del whole["hydra"]
         if isinstance(whole.model, DictConfig) and whole.model.get("encoder_weights") is not None:
-            whole.model.encoder_sha256 = _hash_file(Path(whole.model.encoder_weights))
+            whole.model.encoder_sha256 = _hash_file(Path(whole.model.encoder_weights), "model.encoder_weights")
     try:
         OmegaConf.to_container(whole, resolve=True)
     except OmegaConfBaseException as error:
         raise UsageError(_explain(error, parsed)) from error
     return Composed(cfg=whole, choices=choices, overrides=tuple(overrides))
+
+
+def identify_run(composed: Composed) -> Identity:
+    """Return who the run of a config is: a training, or the evaluation of a file of weights.
+
+    Raises `UsageError` where that file is not there.
+    """
+    cfg = composed.cfg
+    if cfg.weights is None:
+        return identify(scientific(cfg), composed.choices)
+    half = evaluated(cfg, _hash_file(find_weights(cfg), "weights"), int(cfg.seed))
+    return identify(half | measured(cfg), composed.choices, verb="eval")
+
+
+def evaluated(cfg: DictConfig, weights: str | None, seed: int) -> dict[str, Any]:
+    """Return the part of the identity of an evaluation that says of what: `weights` is a run or the hash of a file."""
+    whole = scientific(cfg)
+    return {"model": whole["model"], "scan": whole["scan"], "weights": weights, "seed": seed}
+
+
+def measured(cfg: DictConfig) -> dict[str, Any]:
+    """Return the part of the identity of an evaluation that says how it is measured."""
+    whole = scientific(cfg)
+    return {key: whole[key] for key in ("testset", "protocol", "precision")}
+
+
+def find_weights(cfg: DictConfig) -> Path:
+    """Return the file of `cfg.weights`; raises `UsageError` where it is not there."""
+    path = Path(cfg.weights)
+    if not path.is_file():
+        raise UsageError(f"weights={path} is not there. Fetch it, or say where such files lie: paths.weights=DIR.")
+    return path
 
 
 def parse(overrides: Sequence[str]) -> list[Override]:
@@ -99,13 +132,13 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
     return [list(job) for batch in batches for job in batch]
 
 
-def _hash_file(path: Path) -> str:
+def _hash_file(path: Path, key: str) -> str:
     """Return the sha256 of a file of weights: what a run starts from, wherever the file lies."""
     try:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
-        raise UsageError(f"model.encoder_weights={path} cannot be read: {error.strerror}. Give a file.") from error
+        raise UsageError(f"{key}={path} cannot be read: {error.strerror}. Give a file.") from error
 
 
 @contextlib.contextmanager

@@ -69,11 +69,12 @@ class Runtime:
 
 @dataclass
 class Paths:
-    """Folders: runs are made under `runs`, tables under `tables`, data sets are looked for under `data`."""
+    """Folders: runs are made under `runs`, tables under `tables`; data sets and published weights are looked for."""
 
     runs: str = MISSING
     tables: str = MISSING
     data: str = MISSING
+    weights: str = MISSING
 
 
 @dataclass

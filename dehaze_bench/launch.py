@@ -83,7 +83,7 @@ def run_row(cfg: DictConfig) -> dict[str, Any]:
         name = run.name_of(composed)
         if _stopped:
             raise Requeue(f"Not started: {_stopped[0]}")
-        outcome = run.train(composed)
+        outcome = run.execute(composed)
         state, code = ("skipped" if outcome.skipped else "done"), 0
     except Requeue as error:
         state, message, code = "requeue", str(error), error.exit_code

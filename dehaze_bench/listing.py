@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dehaze_bench.errors import UsageError, nearest
-from dehaze_bench.registry import experiment_dirs, list_choices, list_groups
+from dehaze_bench.registry import experiment_dirs, find_references, list_choices, list_groups
 
 # What people ask for, and the config group that holds it.
 GROUPS = {
@@ -25,19 +25,23 @@ GROUPS = {
     "trackers": "track",
 }
 
+FILES = ("experiments", "references", "runs")
+
 
 def lines(what: str | None, overrides: Sequence[str] = (), failed: bool = False) -> str:
     """Return the listing as text; raises `UsageError` for something that cannot be listed."""
     if what is None:
         counts = {name: len(list_choices(group)) for name, group in GROUPS.items()}
-        return "\n".join([*(f"{name:12}{count}" for name, count in counts.items()), "experiments", "runs"])
+        return "\n".join([*(f"{name:12}{count}" for name, count in counts.items()), *FILES])
     if what == "experiments":
         return _experiments()
+    if what == "references":
+        return _references(overrides)
     if what == "runs":
         return _runs(overrides, failed)
     group = GROUPS.get(what, what)
     if group not in list_groups():
-        raise UsageError(f"There are no '{what}' to list. {nearest(what, [*GROUPS, 'experiments', 'runs'])}")
+        raise UsageError(f"There are no '{what}' to list. {nearest(what, [*GROUPS, *FILES])}")
     return _scans() if group == "scan" else _columns(list_choices(group))
 
 
@@ -73,6 +77,33 @@ def _experiments() -> str:
 
     found = list_experiments(experiment_dirs())
     return _columns({item.name: item.title or f"cannot be read: {item.error}" for item in found})
+
+
+def _references(overrides: Sequence[str]) -> str:
+    """What was published on each test set; with dataset=NAME the rows, best first, and where each was read."""
+    from dehaze_bench.results.figures import figure
+    from dehaze_bench.results.reference import ReferenceSet
+
+    found = {path.stem: path for path in find_references()}
+    wanted = None
+    for text in overrides:
+        key, _, wanted = text.partition("=")
+        if key != "dataset" or wanted not in found:
+            raise UsageError(f"ls references takes dataset=NAME. {nearest(wanted or text, found)}")
+    if wanted is None:
+        sets = {name: ReferenceSet.load(path) for name, path in found.items()}
+        return _columns({name: f"{len(item.rows)} published rows. {item.note}" for name, item in sets.items()})
+    reference = ReferenceSet.load(found[wanted])
+    first = next((name for row in reference.rows for name in row.values if name not in ("params", "macs", "size")), "")
+    names = list(dict.fromkeys(name for row in reference.rows for name in row.values))
+    table = [["label", *names, "protocol", "provenance", "source"]]
+    for row in sorted(reference.rows, key=lambda row: -row.values.get(first, float("-inf"))):
+        values = [figure(name, row.values[name], printed=True) if name in row.values else "" for name in names]
+        note = f" NOTE: {row.note}" if row.note else ""
+        table.append([row.label, *values, row.protocol, row.provenance, row.source + note])
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = ["  ".join(f"{text:{width}}" for text, width in zip(row, widths, strict=True)).rstrip() for row in table]
+    return "\n".join([*lines, "", f"{wanted}, by {first}. {reference.note}"])
 
 
 def _runs(overrides: Sequence[str], failed: bool) -> str:

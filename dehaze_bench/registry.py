@@ -20,6 +20,15 @@ def experiment_dirs() -> list[Path]:
     return _dirs("experiments", "demo.yaml")
 
 
+def find_references() -> list[Path]:
+    """Return the files of published numbers, by name; the user's own stand before ours."""
+    found: dict[str, Path] = {}
+    for folder in experiment_dirs():
+        for path in sorted((folder / "references").glob("*.yaml")):
+            found.setdefault(path.stem, path)
+    return [found[name] for name in sorted(found)]
+
+
 def _dirs(name: str, marker: str) -> list[Path]:
     # In a wheel the trees lie inside the package, in a checkout beside it.
     packaged = next(

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from dehaze_bench import build, config, counting, source
-from dehaze_bench.compose import Composed
+from dehaze_bench.compose import Composed, identify_run, measured
 from dehaze_bench.config import NUMERICS, Identity
 from dehaze_bench.data import TestPair, TrainingSet, batches
 from dehaze_bench.data.holdout import hold_out
@@ -56,7 +56,12 @@ class Outcome:
 
 def name_of(composed: Composed) -> str:
     """Return the directory name of a run."""
-    return config.identify(config.scientific(composed.cfg), composed.choices).name
+    return identify_run(composed).name
+
+
+def execute(composed: Composed) -> Outcome:
+    """Do one row of an experiment: the evaluation of a file of weights where it names one, else a training."""
+    return train(composed) if composed.cfg.weights is None else evaluate(composed, None)
 
 
 def train(composed: Composed) -> Outcome:
@@ -101,8 +106,7 @@ def evaluate(composed: Composed, run: str | None) -> Outcome:
     config.check(cfg)
     found = source.load(composed, run)
     things = _Things(cfg, with_data=False)
-    whole = config.scientific(cfg)
-    half = found.half() | {key: whole[key] for key in ("testset", "protocol", "precision")}
+    half = found.half() | measured(cfg)
     composed = replace(composed, choices={**composed.choices, **found.choices})
     identity = config.identify(half, composed.choices, verb="eval")
     done = _finished(cfg, identity)

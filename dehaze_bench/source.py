@@ -12,8 +12,8 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from dehaze_bench import build, config
-from dehaze_bench.compose import Composed, compose_run, parse
+from dehaze_bench import build
+from dehaze_bench.compose import Composed, compose_run, evaluated, find_weights, parse
 from dehaze_bench.errors import UsageError
 from dehaze_bench.identify import identify
 from dehaze_bench.results.store import Store, StoredRun
@@ -45,8 +45,15 @@ class Source:
 
     def half(self) -> dict[str, Any]:
         """Return the part of the identity of an evaluation that the weights decide."""
-        whole = config.scientific(self.cfg)
-        return {"model": whole["model"], "scan": whole["scan"], "weights": self.weights, "seed": self.seed}
+        return evaluated(self.cfg, self.weights, self.seed)
+
+
+def check_evaluation(cfg: DictConfig) -> None:
+    """Check that a file of weights can be evaluated: the model, the file, device, protocol and test set."""
+    build.check(cfg)
+    find_weights(cfg)
+    for make in (build.device, build.protocol, build.testset):
+        make(cfg)
 
 
 def compose_for(overrides: list[str], run: str | None) -> Composed:
@@ -125,7 +132,7 @@ def _from_file(composed: Composed) -> Source:
     network = build.model(cfg)
     kind, step, weights = "ours", None, None
     if cfg.weights is not None:
-        path = Path(cfg.weights)
+        path = find_weights(cfg)
         if is_own(path):
             step = int(load_own(network, path).get("step", 0))
             weights = hash_file(path)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dehaze_bench import config
-from dehaze_bench.compose import compose_run
+from dehaze_bench.compose import compose_run, identify_run
 from dehaze_bench.errors import BenchError, UsageError
 from dehaze_bench.registry import experiment_dirs
 from dehaze_bench.results.cells import Table
@@ -23,7 +23,10 @@ FORMATS = ("md", "csv", "tex", "html")
 
 @dataclass(frozen=True)
 class Planned:
-    """One run of an experiment: its overrides, its identity, and the state of its directory."""
+    """One run of an experiment: its overrides, its identity, and the state of its directory.
+
+    The state is "absent" where the published weights that a row evaluates are not on this machine.
+    """
 
     job: Job
     overrides: tuple[str, ...]
@@ -63,9 +66,13 @@ def plan(name: str, overrides: Sequence[str] = ()) -> Plan:
             config.check_keys(composed.cfg)
         except UsageError as error:
             raise UsageError(f"{experiment.path}, row '{job.label}': {error}") from error
-        identity = config.identify(config.scientific(composed.cfg), composed.choices)
         runs_dir, tables_dir = Path(composed.cfg.paths.runs), Path(composed.cfg.paths.tables)
         track = str(composed.cfg.track.get("mode", "disabled"))
+        try:
+            identity = identify_run(composed)
+        except UsageError as error:  # published weights that are not here
+            planned.append(Planned(job, row, f"absent-{len(planned)}", "", "absent", str(error)))
+            continue
         found = Store(runs_dir).get(identity.id)
         state, reason = (found.state, found.reason) if found is not None else ("empty", "")
         planned.append(Planned(job, row, identity.id, identity.name, state, reason))
@@ -79,12 +86,16 @@ def check(name: str, overrides: Sequence[str] = ()) -> str:
         from dehaze_bench import profile
 
         return profile.check(path, overrides)
-    from dehaze_bench import build
+    from dehaze_bench import build, source
 
     found = plan(name, overrides)
     for planned in found.runs:
         try:
-            build.check_all(compose_run(planned.overrides).cfg)
+            cfg = compose_run(planned.overrides).cfg
+            if cfg.weights is None:
+                build.check_all(cfg)
+            else:
+                source.check_evaluation(cfg)
         except BenchError as error:
             raise UsageError(f"Row '{planned.label}': {error}") from error
     return f"{found.experiment.name}: {len(found.runs)} runs, all sound"
@@ -96,7 +107,7 @@ def table_of(plan: Plan) -> Table:
     for run in plan.runs:
         ids.setdefault(run.job.row, []).append(run.id)
     rows = [(row, ids[index]) for index, row in enumerate(plan.experiment.rows)]
-    references = [ReferenceSet.load(path) for path in plan.experiment.references]
+    references = [ReferenceSet.load(path).only(plan.experiment.reference_source) for path in plan.experiment.references]
     return build_table(plan.experiment, rows, Store(plan.runs_dir), references)
 
 

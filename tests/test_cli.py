@@ -116,6 +116,7 @@ def test_looking_writes_nothing(line: str, empty: Path, capsys: pytest.CaptureFi
         ["ls", "models"],
         ["ls", "scans"],
         ["ls", "experiments"],
+        ["ls", "references", "dataset=sots_indoor"],
         ["train", "--help"],
         ["table", "demo"],
         ["show", "scan=hilbert", "grid=8x8"],

@@ -15,7 +15,7 @@ HEADS = ("scan   ",)
 def test_overview_counts_what_there_is() -> None:
     text = listing.lines(None)
     assert f"{'models':12}{len(registry.list_choices('model'))}" in text
-    assert text.endswith("experiments\nruns")
+    assert text.endswith("experiments\nreferences\nruns")
 
 
 @pytest.mark.parametrize("what", listing.GROUPS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dehaze_bench.errors import UsageError
@@ -40,3 +41,28 @@ class Cosine:
             return (step + 1) / self.warmup
         done = (step - self.warmup) / max(1, steps - 1 - self.warmup)
         return self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+@dataclass(frozen=True)
+class MultiStep:
+    """Linear warm-up over `warmup` steps, then 1, times `gamma` from each of the `milestones` on.
+
+    Milestones are shares of the whole run, so that a shorter one keeps the shape of the schedule.
+    """
+
+    milestones: Sequence[float] = (0.5, 0.8, 0.9, 0.95)
+    gamma: float = 0.5
+    warmup: int = 0
+
+    def __post_init__(self) -> None:
+        if self.warmup < 0 or self.gamma <= 0 or not all(0 < share < 1 for share in self.milestones):
+            raise UsageError(
+                f"schedule: milestones must be shares between 0 and 1, gamma > 0 and warmup >= 0, not "
+                f"{list(self.milestones)}, {self.gamma} and {self.warmup}"
+            )
+
+    def __call__(self, step: int, steps: int) -> float:
+        """Return the factor on the base learning rate at `step` of `steps` (from 0)."""
+        if step < self.warmup:
+            return (step + 1) / self.warmup
+        return math.prod(self.gamma for share in self.milestones if step >= round(share * steps))

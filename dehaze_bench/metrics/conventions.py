@@ -16,8 +16,9 @@ from dehaze_bench.metrics.ciede import Ciede2000
 from dehaze_bench.metrics.psnr import Psnr
 from dehaze_bench.metrics.reading import Pooling, Reading
 from dehaze_bench.metrics.ssim import Ssim
+from dehaze_bench.metrics.volume import VolumeSsim
 
-Score = Psnr | Ssim | Ciede2000
+Score = Psnr | Ssim | VolumeSsim | Ciede2000
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,6 @@ _gauss = Ssim()
 _gauss_zero = Ssim(padding="zero")
 _gauss_replicate = Ssim(padding="replicate")
 _gauss_rim5 = Ssim(rim=5)
-_gauss_3d = Ssim(padding="replicate", across_channels=True)
 _skimage = Ssim(window="uniform", sample_covariance=True)
 
 _TABLE: list[tuple[str, Reading, Score]] = [
@@ -105,8 +105,8 @@ _TABLE: list[tuple[str, Reading, Score]] = [
     ("ssim_skimage7", _both, _skimage),
     ("ssim_skimage7_unclamped", _unclamped, _skimage),
     ("ssim_skimage7_centre16", Reading(crop="centre16", clamp="both"), _skimage),
-    ("ssim_gauss3d", _rounded, _gauss_3d),
-    ("ssim_gauss3d_float", _auto_peak, _gauss_3d),
+    ("ssim_gauss3d", _rounded, VolumeSsim(levels=255.0)),
+    ("ssim_gauss3d_float", _auto_peak, VolumeSsim()),
     ("ssim_y_valid_8bit", _y_rounded, _gauss),
     ("ssim_y_replicate_8bit", _y_rounded, _gauss_replicate),
     ("ssim_y_float_crop5", _y_float, _gauss_rim5),

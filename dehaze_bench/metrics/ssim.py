@@ -25,14 +25,12 @@ class Ssim:
 
     `window`: "gauss" 11 x 11 with sigma 1.5 or "uniform" 7 x 7. `padding` "valid" drops pixels whose window
     leaves the image; `rim` drops that many more on every side. `sample_covariance` divides by N - 1, not N.
-    `across_channels` makes the Gaussian 11 x 11 x 11 over rows, columns and channels, edge values repeated.
     """
 
     window: Literal["gauss", "uniform"] = "gauss"
     padding: Literal["valid", "zero", "replicate"] = "valid"
     rim: int = 0
     sample_covariance: bool = False
-    across_channels: bool = False
     higher_is_better: ClassVar[bool] = True
 
     @property
@@ -49,13 +47,8 @@ class Ssim:
         """Return the mean SSIM."""
         x, y = pair.restored_CHW, pair.target_CHW
         moments_MCHW = self._smooth(torch.stack((x, y, x * x, y * y, x * y)))
-        mean_x, mean_y, mean_xx, mean_yy, mean_xy = moments_MCHW
         scale = self.taps**2 / (self.taps**2 - 1) if self.sample_covariance else 1.0
-        variances = scale * (mean_xx - mean_x.square() + mean_yy - mean_y.square())
-        covariance = scale * (mean_xy - mean_x * mean_y)
-        c1, c2 = (_K1 * pair.peak) ** 2, (_K2 * pair.peak) ** 2
-        map_CHW = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
-        map_CHW /= (mean_x.square() + mean_y.square() + c1) * (variances + c2)
+        map_CHW = local_ssim(moments_MCHW, pair.peak, scale)
         rows, columns = (slice(self.rim, side - self.rim) for side in map_CHW.shape[-2:])
         return float(map_CHW[..., rows, columns].mean())
 
@@ -68,25 +61,23 @@ class Ssim:
         flat_1CHW = x_MCHW.flatten(0, 1).unsqueeze(0)
         mode = "valid" if self.padding == "valid" else "same"
         flat_1CHW = filter2d_separable(flat_1CHW, weights_1K, weights_1K, _BORDER_TYPES[self.padding], padding=mode)
-        means_MCHW = flat_1CHW.unflatten(1, x_MCHW.shape[:2]).squeeze(0)
-        if self.across_channels:
-            matrix_OI = _repeat_edges(weights_1K[0], x_MCHW.shape[1])
-            means_MCHW = torch.einsum("mihw,oi->mohw", means_MCHW, matrix_OI)
-        return means_MCHW
+        return flat_1CHW.unflatten(1, x_MCHW.shape[:2]).squeeze(0)
 
     def describe(self) -> str:
         """Return the variant in a few words."""
         borders = {"valid": "valid", "zero": "zero-padded", "replicate": "edges repeated"}[self.padding]
-        axes = ", over channels too" if self.across_channels else ""
         rim = f", {self.rim} px more dropped" if self.rim else ""
-        return f"SSIM ({self.window} {self.taps}, {borders}{axes}{rim})"
+        return f"SSIM ({self.window} {self.taps}, {borders}{rim})"
 
 
-def _repeat_edges(weights_K: Tensor, channels: int) -> Tensor:
-    """Return the (channels, channels) matrix that filters the channel axis with its end values repeated."""
-    matrix_OI = weights_K.new_zeros(channels, channels)
-    centre = len(weights_K) // 2
-    for out in range(channels):
-        for tap, weight in enumerate(weights_K):
-            matrix_OI[out, min(max(out + tap - centre, 0), channels - 1)] += weight
-    return matrix_OI
+def local_ssim(moments_MCHW: Tensor, peak: float, scale: float = 1.0) -> Tensor:
+    """Return the SSIM of every window from its means of x, y, x * x, y * y and x * y.
+
+    `scale` multiplies variances and covariance.
+    """
+    mean_x, mean_y, mean_xx, mean_yy, mean_xy = moments_MCHW
+    variances = scale * ((mean_xx - mean_x.square()) + (mean_yy - mean_y.square()))
+    covariance = scale * (mean_xy - mean_x * mean_y)
+    c1, c2 = (_K1 * peak) ** 2, (_K2 * peak) ** 2
+    map_CHW = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
+    return map_CHW / ((mean_x.square() + mean_y.square() + c1) * (variances + c2))

@@ -1,6 +1,6 @@
-"""Channel attention of LocalMamba and EfficientVMamba, and squeeze and excitation.
+"""Channel attention of LocalMamba and EfficientVMamba, squeeze and excitation, and the block of HAT on pictures.
 
-Shape legend: B batch, T tokens, C channels.
+Shape legend: B batch, T tokens, C channels, H and W size.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
+
+from dehaze_bench.nn.feature_attention import ChannelGate
 
 
 class ChannelAttention(nn.Module):
@@ -47,3 +49,15 @@ class SqueezeExcite(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         gate_BC = self.fc(x.flatten(1, -2).mean(1))
         return x * gate_BC.view(gate_BC.shape[0], *(1,) * (x.ndim - 2), -1)
+
+
+class ChannelAttentionBlock(nn.Sequential):
+    """Two 3x3 convolutions with `compress` times fewer channels between them, GELU there, then a gate per channel.
+
+    The CAB of HAT (Chen et al., arXiv 2205.04437), on pictures (B, C, H, W).
+    """
+
+    def __init__(self, dim: int, compress: int = 3, reduction: int = 30) -> None:
+        hidden = max(1, dim // compress)
+        down, up = nn.Conv2d(dim, hidden, 3, padding=1), nn.Conv2d(hidden, dim, 3, padding=1)
+        super().__init__(down, nn.GELU(), up, ChannelGate(dim, reduction))

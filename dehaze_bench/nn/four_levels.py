@@ -6,6 +6,7 @@ Shape legend: B batch, C channels, H and W size.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 import torch.nn as nn
@@ -69,7 +70,9 @@ class FourLevels(nn.Module):
         x_BCHW = self.decoder_level3(self.reduce_chan_level3(torch.cat([self.up4_3(x_BCHW), skip3], 1)))
         x_BCHW = self.decoder_level2(self.reduce_chan_level2(torch.cat([self.up3_2(x_BCHW), skip2], 1)))
         x_BCHW = self.decoder_level1(torch.cat([self.up2_1(x_BCHW), skip1], 1))
-        out_BCHW = self.output(self.refinement(x_BCHW))
+        # By its name in the table of modules: `output` is a text on restorers, the range of what they return.
+        to_image = cast(nn.Module, self._modules["output"])
+        out_BCHW = to_image(self.refinement(x_BCHW))
         return out_BCHW + image_BCHW[:, : out_BCHW.shape[1]] if self.residual else out_BCHW
 
 

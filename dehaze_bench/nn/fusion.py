@@ -23,12 +23,15 @@ class Up(nn.Module):
 
 
 class SelectiveKernelFusion(nn.Module):
-    """Weighted sum of decoder and skip, weights from the global mean of both (arXiv 2204.03883, figure 3)."""
+    """Weighted sum of decoder and skip, weights from the global mean of both (arXiv 2204.03883, figure 3).
 
-    def __init__(self, dim: int, reduction: int = 8) -> None:
+    The skip passes a pointwise convolution first; ED-Former has none (`project=False`).
+    """
+
+    def __init__(self, dim: int, reduction: int = 8, project: bool = True) -> None:
         super().__init__()
         hidden = max(dim // reduction, 4)
-        self.skip = nn.Conv2d(dim, dim, 1)
+        self.skip = nn.Conv2d(dim, dim, 1) if project else nn.Identity()
         self.weigh = nn.Sequential(
             nn.Linear(dim, hidden, bias=False), nn.ReLU(), nn.Linear(hidden, 2 * dim, bias=False)
         )

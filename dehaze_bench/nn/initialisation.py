@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch.nn as nn
 
 
@@ -14,3 +16,17 @@ def init_linear(module: nn.Module) -> None:
         nn.init.trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
+
+
+def init_deep(module: nn.Module, depth: float) -> None:
+    """Draw the weight of a convolution from Glorot's normal distribution, scaled by (8 depth)^(-1/4), and zero its bias.
+
+    The rule of DehazeFormer and gUNet for residual blocks, where `depth` counts the blocks of the network (DeepNet, arXiv
+    2203.00555); a depth of 1/8 is Glorot's rule itself.
+    """
+    for conv in module.modules():
+        if isinstance(conv, nn.Conv2d):
+            fan_in, fan_out = conv.weight[0].numel(), conv.weight.shape[0] * conv.weight[0, 0].numel()
+            nn.init.trunc_normal_(conv.weight, std=(8 * depth) ** -0.25 * math.sqrt(2 / (fan_in + fan_out)))
+            if conv.bias is not None:
+                nn.init.zeros_(conv.bias)

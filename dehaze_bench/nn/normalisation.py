@@ -16,8 +16,8 @@ class Normalisation(NamedTuple):
     Each of `mean` and `std` is one number per channel. Without `undone` a network answers in [0, 1] by itself.
     """
 
-    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    std: tuple[float, ...] = (1.0, 1.0, 1.0)
     undone: bool = True
 
     def apply(self, x_BCHW: Tensor) -> Tensor:
@@ -30,7 +30,8 @@ class Normalisation(NamedTuple):
 
 
 SYMMETRIC = Normalisation((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))  # [-1, 1]
+DIV2K_MEAN = (0.4488, 0.4371, 0.4040)  # of the training pictures of DIV2K, taken off by SwinIR and its descendants
 
 
-def _column(values: tuple[float, float, float], like: Tensor) -> Tensor:
+def _column(values: tuple[float, ...], like: Tensor) -> Tensor:
     return like.new_tensor(values)[:, None, None]

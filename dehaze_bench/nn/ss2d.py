@@ -155,13 +155,21 @@ class SelectiveRoutes(nn.Module):
         )
         return cast(Tensor, y)
 
-    def steps(self, u_BLD: Tensor, routes: Routes, first: int = 0) -> Tensor:
-        """Return what every route makes at each of its steps, in visiting order, (B, K, S, D)."""
-        sets = slice(first, first + routes.num_routes)
-        u_BKSD = routes.gather(u_BLD)
+    def steps(self, u_BLD: Tensor, routes: Routes, first: int = 0, prompt_BSN: Tensor | None = None) -> Tensor:
+        """Return what every route makes at each of its steps, in visiting order, (B, K, S, D).
+
+        `prompt_BSN` is added to C at each step of every route.
+        """
+        return self.run(routes.gather(u_BLD), first, prompt_BSN)
+
+    def run(self, u_BKSD: Tensor, first: int = 0, prompt_BSN: Tensor | None = None) -> Tensor:
+        """Return what the routes make of tokens that are in visiting order, (B, K, S, D)."""
+        sets = slice(first, first + u_BKSD.shape[1])
         parts_BKSP = torch.einsum("bksd,kpd->bksp", u_BKSD, self.x_proj_weight[sets])
         dt_BKSR, B_BKSN, C_BKSN = parts_BKSP.split([self.dt_rank, self.d_state, self.d_state], dim=-1)
         delta_BKSD = torch.einsum("bksr,kdr->bksd", dt_BKSR, self.dt_projs_weight[sets])
+        if prompt_BSN is not None:
+            C_BKSN = C_BKSN + prompt_BSN[:, None]
         A_KDN, D_KD, bias_KD = self._constants(sets)
         y_BSE = selective_scan(  # routes side by side as groups of channels
             u_BKSD.transpose(1, 2).flatten(2),
@@ -173,7 +181,7 @@ class SelectiveRoutes(nn.Module):
             delta_bias_D=bias_KD.flatten(),
             delta_softplus=True,
         )
-        return cast(Tensor, y_BSE).unflatten(2, (routes.num_routes, -1)).transpose(1, 2)
+        return cast(Tensor, y_BSE).unflatten(2, (u_BKSD.shape[1], -1)).transpose(1, 2)
 
     def saved_macs(self, routes: Routes) -> int:
         """Return how many multiply-accumulates per picture the published codes add to what `forward` spends.

@@ -16,7 +16,7 @@ from dehaze_bench.results.files import read_text
 COST_COLUMNS = ("params", "macs")
 # The `kind` of a file that compares costs instead of runs (see costs.py).
 KIND_PROFILE = "profile"
-_KEYS = ("name", "title", "note", "base", "seeds", "rows", "columns", "sort", "references")
+_KEYS = ("name", "title", "note", "base", "seeds", "rows", "columns", "sort", "references", "reference_source")
 _ROW_KEYS = ("label", "overrides", "seeds")
 _OVERRIDE = re.compile(r"(\+{0,2}[\w./@-]+=.*|~[\w./@-]+(=.*)?)", re.DOTALL)
 
@@ -42,7 +42,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A checked experiment file; `references` are paths of existing files with published numbers."""
+    """A checked experiment file; `references` are paths of existing files with published numbers.
+
+    With a `reference_source`, of these only the rows count whose source begins with it: the table of one paper.
+    """
 
     name: str
     title: str
@@ -53,6 +56,7 @@ class Experiment:
     sort: str | None
     references: tuple[Path, ...]
     path: Path
+    reference_source: str | None = None
 
     @classmethod
     def load(cls, path: Path) -> Experiment:
@@ -87,6 +91,7 @@ class Experiment:
             columns=columns,
             sort=sort,
             references=tuple(_existing(fields, path.parent / name) for name in fields.text_list("references")),
+            reference_source=fields.text("reference_source") if "reference_source" in fields.raw else None,
             path=path,
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dehaze_bench.results.experiment import load_yaml
@@ -10,7 +10,7 @@ from dehaze_bench.results.fields import Fields
 
 PROVENANCES = ("read", "table-image", "second-hand", "unverified")
 _KEYS = ("dataset", "note", "macs_size", "rows")
-_TEXT_KEYS = ("label", "protocol", "source", "provenance")
+_TEXT_KEYS = ("label", "protocol", "source", "provenance", "note")
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class ReferenceRow:
 
     `provenance` says how the number came here: "read" in the paper or in the text of its repository,
     "table-image" from a table or figure that the authors committed, "second-hand" from somebody else's table,
-    "unverified" otherwise.
+    "unverified" otherwise. `note` says where other sources print another number for the same thing.
     """
 
     label: str
@@ -28,6 +28,7 @@ class ReferenceRow:
     protocol: str
     source: str
     provenance: str
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,12 @@ class ReferenceSet:
     note: str
     macs_size: tuple[int, int] | None
     rows: tuple[ReferenceRow, ...]
+
+    def only(self, source: str | None) -> ReferenceSet:
+        """Keep the rows whose source begins with a text, such as the name of one paper."""
+        return (
+            self if source is None else replace(self, rows=tuple(r for r in self.rows if r.source.startswith(source)))
+        )
 
     @classmethod
     def load(cls, path: Path) -> ReferenceSet:
@@ -62,4 +69,6 @@ def _row(raw: object, where: str, testset: str) -> ReferenceRow:
     values = {name: fields.number(name) for name in fields.raw if name not in _TEXT_KEYS}
     if not values:
         raise fields.error("label", f"'{label}' has no number beside it")
-    return ReferenceRow(label, values, testset, protocol, source, fields.one_of("provenance", PROVENANCES))
+    provenance = fields.one_of("provenance", PROVENANCES)
+    note = fields.text("note").strip() if "note" in fields.raw else ""
+    return ReferenceRow(label, values, testset, protocol, source, provenance, note)

@@ -36,8 +36,9 @@ def build_table(
     ]
     measured = sort_rows(mark_best(measured), experiment.sort)
     shared = {(row.group.testset, row.group.protocol) for row in measured if row.group}
+    several = len({reference.testset for reference in references}) > 1
     printed = sort_rows(
-        [_printed_row(experiment, row, shared) for reference in references for row in reference.rows],
+        [_printed_row(experiment, row, shared, several) for reference in references for row in reference.rows],
         experiment.sort,
         higher=next((c.higher for r in measured for c in r.cells if c.column == experiment.sort), None),
     )
@@ -116,7 +117,7 @@ def _measured_cell(column: str, kind: Kind, group: Group | None, records: list[R
     return Cell(column, kind, value, std, len(having), runs, group, higher, missing)
 
 
-def _printed_row(experiment: Experiment, row: ReferenceRow, shared: set[tuple[str, str]]) -> Row:
+def _printed_row(experiment: Experiment, row: ReferenceRow, shared: set[tuple[str, str]], several: bool) -> Row:
     group = Group(row.testset, row.protocol, None)
     flagged = (row.testset, row.protocol) not in shared
     cells = []
@@ -126,7 +127,8 @@ def _printed_row(experiment: Experiment, row: ReferenceRow, shared: set[tuple[st
         missing = "" if value is not None else "not published"
         cells.append(Cell(column, "printed", value, group=group, missing=missing, flagged=flag))
     source = f"printed: {row.source} ({row.provenance}); protocol {row.protocol} on {row.testset}"
-    return Row(row.label, "printed", tuple(cells), group, remark=source)
+    label = f"{row.label}, {row.testset}" if several else row.label
+    return Row(label, "printed", tuple(cells), group, remark=f"{source}; {row.note}" if row.note else source)
 
 
 def _why_missing(runs: list[tuple[str, StoredRun | None]]) -> str:

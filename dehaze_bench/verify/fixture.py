@@ -85,6 +85,16 @@ class Fixture:
             raise UsageError(f"{self.path}: an image has the shape (N, C, H, W), not {list(shape)}.")
         return torch.from_numpy(fill.image(seed, shape))
 
+    def normalised(self) -> Tensor:
+        """Return the one input in the range that the fixture says its network works in: (x - mean) / std by channel."""
+        stated = self.spec.get("normalise")
+        if stated is None:
+            return self.image()
+        if not isinstance(stated, dict) or stated.keys() != {"mean", "std"}:
+            raise UsageError(f"{self.path}: normalise is {stated!r} instead of a mean and a std per channel.")
+        mean_C11, std_C11 = (torch.tensor(stated[name], dtype=torch.float32)[:, None, None] for name in ("mean", "std"))
+        return (self.image() - mean_C11) / std_C11
+
     def weights(self) -> dict[str, Tensor]:
         """Return the published state dict, rebuilt from its names and shapes."""
         filled = fill.state_dict(self.field("shapes"))

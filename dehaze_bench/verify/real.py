@@ -19,6 +19,7 @@ from dehaze_bench.data.pairs import read_image, to_tensor
 from dehaze_bench.errors import UsageError, nearest
 from dehaze_bench.metrics import CONVENTIONS
 from dehaze_bench.models.restorers.aodnet import AODNet
+from dehaze_bench.models.restorers.gcanet import GCANet
 from dehaze_bench.verify.compare import Row, absolute_error
 from dehaze_bench.verify.fixture import Fixture
 from dehaze_bench.weights import load_published
@@ -29,12 +30,18 @@ from dehaze_bench.weights.files import hash_file
 class Published:
     """A network whose published weights are checked, and how its fixture describes the way to use it."""
 
-    key_map: str
     build: Callable[[], nn.Module]
     pipeline: str
 
 
-NETWORKS = {"real_aodnet": Published("aodnet", AODNet, "image/255 -> network -> float output, not clamped")}
+NETWORKS = {
+    "real_aodnet": Published(AODNet, "image/255 -> network -> float output, not clamped"),
+    "real_gcanet": Published(
+        GCANet,
+        "official test script: 255-scale image plus edge channel, minus 128 -> residual; image + residual, rounded, "
+        "clamped to 0..255; scored as that integer image / 255",
+    ),
+}
 _ENTRIES = {"model", "source", "licence", "weights", "pipeline", "conventions", "decoder", "images"}
 _ENTRIES |= {"means_over_images", "tolerance", "notes"}
 _IMAGE_ENTRIES = {"hazy", "hazy_sha256", "clear", "clear_sha256", "clear_crop_px_per_side", "size", "values"}

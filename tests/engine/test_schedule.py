@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pytest
 
-from dehaze_bench.engine.schedule import Constant, Cosine
+from dehaze_bench.engine.schedule import Constant, Cosine, MultiStep
 from dehaze_bench.errors import UsageError
 
 
@@ -26,6 +27,19 @@ def test_warmup_rises_linearly_and_meets_the_cosine() -> None:
 def test_constant_is_one_after_its_warmup() -> None:
     assert [Constant(warmup=2)(step, 9) for step in range(4)] == [0.5, 1.0, 1.0, 1.0]
     assert Constant()(0, 1) == 1.0
+
+
+def test_multistep_falls_at_its_shares_of_the_run() -> None:
+    schedule = MultiStep(milestones=(0.5, 0.8, 0.9, 0.95), gamma=0.5)
+    at = [0, 249_999, 250_000, 399_999, 400_000, 450_000, 474_999, 475_000, 499_999]
+    assert [schedule(step, 500_000) for step in at] == [1, 1, 0.5, 0.5, 0.25, 0.125, 0.125, 0.0625, 0.0625]
+    assert [MultiStep([0.5], 0.1, warmup=2)(step, 8) for step in range(5)] == [0.5, 1.0, 1.0, 1.0, 0.1]
+
+
+@pytest.mark.parametrize("arguments", [{"milestones": [250_000]}, {"gamma": 0}, {"warmup": -1}])
+def test_milestones_out_of_range_are_refused(arguments: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="milestones must be shares"):
+        MultiStep(**arguments)
 
 
 @pytest.mark.parametrize("arguments", [{"floor": 1.5}, {"warmup": -1}])

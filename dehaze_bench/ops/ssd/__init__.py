@@ -1,7 +1,8 @@
 """State space duality (Mamba-2): a linear recurrence with one decay per head, along any order of the tokens.
 
-Shapes: B batch, L tokens, H heads, P channels of a head, G groups, N states. Backends: "chunked" (matrix products, any
-device and dtype), "reference" (one token at a time), "vendor" (mamba-ssm's Triton kernels on CUDA).
+Shapes: B batch, L tokens, H heads, P channels of a head, G groups, N states. Backends: "numba" (the recurrence as CPU
+kernels, up to float32), "chunked" (matrix products, any device and dtype), "reference" (one token at a time), "vendor"
+(mamba-ssm's Triton kernels on CUDA).
 
 The vendor path lives in `vendor.py`, which is imported only when it is asked for and must be importable without
 mamba-ssm. It offers two functions, all arguments positional, shapes and order already checked:
@@ -23,15 +24,17 @@ import torch
 from torch import Tensor
 
 from dehaze_bench.errors import UsageError, nearest
+from dehaze_bench.ops.backends import numba_status
 from dehaze_bench.ops.order import check_order, check_order_type
 from dehaze_bench.ops.ssd.op import ssd_op
 
 __all__ = ["available_backends", "ssd"]
 
-# Steps per chunk. A CPU spends most of its time on the weights inside chunks, a GPU on starting kernels.
-CHUNKS = {"cpu": 32, "vendor": 256}
+# Steps per chunk: of a backend, or else of a device. With matrix products a CPU spends most of its time on the weights
+# inside chunks, a GPU on starting kernels.
+CHUNKS = {"numba": 64, "vendor": 256, "cpu": 32}
 OTHER_CHUNK = 64
-BACKENDS = ("auto", "reference", "chunked", "vendor")
+BACKENDS = ("auto", "reference", "numba", "chunked", "vendor")
 
 
 def ssd(
@@ -55,10 +58,10 @@ def ssd(
 
     arXiv 2405.21060, equation 1 with one decay per head. `B_BLGN` and `C_BLGN` may lack the group axis; head h uses
     group h // (H / G). D is (H) or (H, P). dt = softplus(dt + bias), linear above 20, if `dt_softplus`, then clamped to
-    `dt_limit`. Step t reads token `order_L[t]` (int64, a permutation; None is raster) and writes y at that token; the
-    tokens are gathered for it, since matrix products and not memory bound the operator. Any length; the result does
-    not depend on `chunk`, the number of steps that one matrix product covers (None: 32 on a CPU, 64 on a GPU, 256 for
-    mamba-ssm).
+    `dt_limit`. Step t reads token `order_L[t]` (int64, a permutation; None is raster) and writes y at that token; only
+    matrix products, which bound those backends more than memory does, need the tokens gathered for it. Any length; the
+    result does not depend on `chunk`, the number of steps between states that are kept for the backward pass, and that
+    one matrix product covers (None: 64, for "chunked" on a CPU 32, for mamba-ssm 256).
 
     States are float32 (float64 for float64 data), y has x's dtype; under autocast the op runs in float32. All inputs,
     the initial state and the last state (B, H, P, N) are differentiable, once. Raises `UsageError` for shapes that do
@@ -73,7 +76,7 @@ def ssd(
     low, high = (float(bound) for bound in dt_limit)
     backend = _choose_backend(backend, x_BLHP)
     if chunk is None:
-        chunk = CHUNKS.get("vendor" if backend == "vendor" else x_BLHP.device.type, OTHER_CHUNK)
+        chunk = CHUNKS.get(backend, CHUNKS.get(x_BLHP.device.type, OTHER_CHUNK))
     if not low <= high or chunk < 1:
         raise UsageError(f"dt_limit must be (low, high) with low <= high and chunk >= 1, not {dt_limit} and {chunk}")
     if backend == "vendor":
@@ -86,7 +89,11 @@ def ssd(
 
 def available_backends() -> dict[str, str]:
     """Return name -> "ok" or why not."""
-    return {"reference": "ok", "chunked": "ok", "vendor": _vendor_status()}
+    return {"reference": "ok", "numba": numba_status(), "chunked": "ok", "vendor": _vendor_status()}
+
+
+def _status(backend: str) -> str:
+    return numba_status() if backend == "numba" else _vendor_status()
 
 
 @torch.compiler.assume_constant_result
@@ -104,16 +111,19 @@ def _choose_backend(backend: str, x: Tensor) -> str:
         raise UsageError(f"no backend '{backend}'. {nearest(backend, BACKENDS)}")
     if backend in ("reference", "chunked"):
         return backend
-    fits = x.device.type == "cuda" and x.dtype != torch.float64
+    on_cpu = x.device.type == "cpu"
+    fits = x.dtype != torch.float64 and (on_cpu or x.device.type == "cuda")
     if backend == "auto":
-        return "vendor" if fits and _vendor_status() == "ok" else "chunked"
-    if not fits:
+        preferred = "numba" if on_cpu else "vendor"
+        return preferred if fits and _status(preferred) == "ok" else "chunked"
+    if not fits or on_cpu != (backend == "numba"):
+        place = "the CPU" if backend == "numba" else "CUDA"
         raise UsageError(
-            f"backend 'vendor' takes float32, bfloat16 or float16 on CUDA, not {x.dtype} on {x.device}: "
+            f"backend '{backend}' takes float32, bfloat16 or float16 on {place}, not {x.dtype} on {x.device}: "
             "use backend='chunked' or 'auto'"
         )
-    if _vendor_status() != "ok":
-        raise UsageError(f"backend 'vendor' is not available: {_vendor_status()}, or use backend='chunked'")
+    if _status(backend) != "ok":
+        raise UsageError(f"backend '{backend}' is not available: {_status(backend)}, or use backend='chunked'")
     return backend
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from dehaze_bench.ops.order import check_order
-from dehaze_bench.ops.ssd import chunked, chunked_backward, reference
+from dehaze_bench.ops.ssd import chunked, chunked_backward, cpu, reference
 
 OPERATIONS_PER_STATE = 5
 
@@ -49,9 +49,8 @@ def ssd_op(
     if backend == "reference":
         y, last = reference.scan(x_, dt, A, B, C, D, z, dt_bias, dt_softplus, limit, order, initial)
         return y.to(x.dtype), last.clone(), last.new_empty(x.shape[0], 0, *last.shape[1:])
-    y, last, states = chunked.scan(
-        x_, dt, A, B, C, D, z, dt_bias, dt_softplus, limit, order, initial, chunk, save_states
-    )
+    scan = cpu.scan if backend == "numba" else chunked.scan
+    y, last, states = scan(x_, dt, A, B, C, D, z, dt_bias, dt_softplus, limit, order, initial, chunk, save_states)
     return y.to(x.dtype), last, states
 
 
@@ -76,11 +75,15 @@ def _(
 ) -> tuple[Tensor, Tensor, Tensor]:
     batch, num_tokens, num_heads, num_channels = x.shape
     kind, state = state_dtype(x), (num_heads, num_channels, B.shape[3])
-    num_saved = chunked.count_chunks(num_tokens, chunk) if save_states and backend != "reference" else 0
+    saved: tuple[int, ...] = (batch, chunked.count_chunks(num_tokens, chunk), *state)
+    if backend == "numba":
+        saved = cpu.states_shape(batch, num_tokens, *state, chunk)
+    if not save_states or backend == "reference":
+        saved = (batch, 0, *saved[2:])
     return (
         x.new_empty(x.shape),
         x.new_empty((batch, *state), dtype=kind),
-        x.new_empty((batch, num_saved, *state), dtype=kind),
+        x.new_empty(saved, dtype=kind),
     )
 
 
@@ -116,9 +119,12 @@ def ssd_backward_op(
     if backend == "reference":
         found = reference.scan_backward(dy, dlast, *inputs, initial)
     else:
+        scan, scan_backward = (
+            (cpu.scan, cpu.scan_backward) if backend == "numba" else (chunked.scan, chunked_backward.scan_backward)
+        )
         if states.shape[1] == 0:  # the forward pass ran where no gradient was expected
-            states = chunked.scan(*inputs, initial, chunk, True)[2]
-        found = chunked_backward.scan_backward(dy, dlast, states, *inputs, chunk)
+            states = scan(*inputs, initial, chunk, True)[2]
+        found = scan_backward(dy, dlast, states, *inputs, chunk)
     return [
         x.new_empty(0) if v is None else found[name].to(v.dtype).contiguous()
         for name, v in zip(GRADIENTS, given, strict=True)
