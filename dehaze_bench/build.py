@@ -162,7 +162,7 @@ def schedule(cfg: DictConfig) -> Callable[[int, int], float]:
 
 def loss(cfg: DictConfig) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     """Return the loss as a function of (restored, clear, hazy)."""
-    result: Callable[[Tensor, Tensor, Tensor], Tensor] = _make(cfg.loss, "loss")
+    result: Callable[[Tensor, Tensor, Tensor], Tensor] = _make(_without(cfg.loss, "loss"), "loss")
     return result
 
 
@@ -207,6 +207,12 @@ def parse_amount(text: str | float, key: str) -> float:
     return value
 
 
+def _without(node: DictConfig, group: str) -> DictConfig:
+    """Leave out what build.py reads and the class does not."""
+    kept = {key: value for key, value in node.items() if key not in config.BUILD_KEYS[group]}
+    return OmegaConf.create(kept)
+
+
 def _make(node: DictConfig, path: str) -> Any:
     try:
         return instantiate(node, _convert_="all")
@@ -230,7 +236,7 @@ def _model_maker(cfg: DictConfig) -> Callable[[], nn.Module]:
     assert isinstance(plain, dict)
     node: dict[str, Any] = {str(key): value for key, value in plain.items()}
     match = {str(k): v for k, v in (node.pop("match", None) or {}).items() if v is not None}
-    for key in ("encoder_weights", "encoder_sha256"):
+    for key in config.BUILD_KEYS["model"]:
         node.pop(key, None)
     supplied = {}
     found = scan(cfg)

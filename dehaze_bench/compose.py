@@ -31,6 +31,9 @@ from dehaze_bench.registry import conf_dirs, list_choices, list_groups
 
 ConfigStore.instance().store(name="schema", node=Config)
 
+# Of files that runs read the content counts: group, key, and the key that keeps the hash.
+FILES = (("model", "encoder_weights", "encoder_sha256"), ("loss", "features", "features_sha256"))
+
 
 @dataclass(frozen=True)
 class Composed:
@@ -65,8 +68,9 @@ def compose_run(overrides: Sequence[str]) -> Composed:
     choices = {str(k): str(v) for k, v in whole.hydra.runtime.choices.items() if not str(k).startswith("hydra/")}
     with open_dict(whole):
         del whole["hydra"]
-        if isinstance(whole.model, DictConfig) and whole.model.get("encoder_weights") is not None:
-            whole.model.encoder_sha256 = _hash_file(Path(whole.model.encoder_weights), "model.encoder_weights")
+        for group, key, digest in FILES:
+            if isinstance(whole[group], DictConfig) and whole[group].get(key) is not None:
+                whole[group][digest] = _hash_file(Path(whole[group][key]), f"{group}.{key}")
     try:
         OmegaConf.to_container(whole, resolve=True)
     except OmegaConfBaseException as error:

@@ -26,10 +26,13 @@ NUMERICS = 1
 
 OPERATIONAL = ("runtime", "track", "paths")
 # Where files lie on this machine says nothing about the experiment.
-LOCATION_KEYS = frozenset({"root", "cache_dir", "cache_scenes", "encoder_weights"})
-# Keys of a `model` group that build.py reads and the class does not. Of a file of weights its sha256 counts, which
-# compose.py adds, not its place.
-BUILD_KEYS = frozenset({"match", "encoder_weights", "encoder_sha256"})
+LOCATION_KEYS = frozenset({"root", "cache_dir", "cache_scenes", "encoder_weights", "features"})
+# Keys of a group that build.py reads and the class does not. Of a file of weights its sha256 counts, which compose.py
+# adds, not its place.
+BUILD_KEYS = {
+    "model": frozenset({"match", "encoder_weights", "encoder_sha256"}),
+    "loss": frozenset({"features_sha256"}),
+}
 SELECTIONS = ("last", "best@val", "best@test")
 PRECISIONS = ("fp32", "bf16", "fp16")
 AUGMENTATIONS = ("flip", "rot90")
@@ -152,7 +155,7 @@ def check(cfg: DictConfig) -> None:
         if not isinstance(node, DictConfig):
             raise UsageError(f"'{group}={node}' is no config: choose one of `dehaze-bench ls {group}`.")
         if "_target_" in node:
-            _check_target(node, group, allowed=BUILD_KEYS if group == "model" else frozenset())
+            _check_target(node, group, allowed=BUILD_KEYS.get(group, frozenset()))
             continue
         if "name" not in node:
             raise UsageError(f"No value for '{group}._target_': choose one of `dehaze-bench ls {group}`.")

@@ -66,3 +66,23 @@ class MultiStep:
         if step < self.warmup:
             return (step + 1) / self.warmup
         return math.prod(self.gamma for share in self.milestones if step >= round(share * steps))
+
+
+@dataclass(frozen=True)
+class HeldCosine:
+    """1 over a share `hold` of the whole run, then half a cosine down to `floor` at the last step.
+
+    What the cyclic schedule of Restormer's line comes to, whose first cycle ends at the rate that it begins with.
+    """
+
+    hold: float = 0.4
+    floor: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.hold < 1 or not 0 <= self.floor <= 1:
+            raise UsageError(f"schedule: hold must be in [0, 1) and floor in [0, 1], not {self.hold}, {self.floor}")
+
+    def __call__(self, step: int, steps: int) -> float:
+        """Return the factor on the base learning rate at `step` of `steps` (from 0)."""
+        start = round(self.hold * steps)
+        return Cosine(floor=self.floor)(max(0, step - start), steps - start)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dehaze_bench.engine.schedule import Constant, Cosine, MultiStep
+from dehaze_bench.engine.schedule import Constant, Cosine, HeldCosine, MultiStep
 from dehaze_bench.errors import UsageError
 
 
@@ -40,6 +40,21 @@ def test_multistep_falls_at_its_shares_of_the_run() -> None:
 def test_milestones_out_of_range_are_refused(arguments: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="milestones must be shares"):
         MultiStep(**arguments)
+
+
+def test_a_held_rate_falls_after_its_share_of_the_run() -> None:
+    schedule = HeldCosine(hold=0.4, floor=0.05)
+    values = [schedule(step, 100) for step in range(100)]
+    assert values[:41] == [1.0] * 41
+    assert all(a > b for a, b in itertools.pairwise(values[40:]))
+    assert values[-1] == pytest.approx(0.05)
+    assert HeldCosine(hold=0)(7, 20) == Cosine()(7, 20)
+
+
+@pytest.mark.parametrize("arguments", [{"hold": 200_000}, {"hold": -0.1}, {"floor": 2.0}])
+def test_a_hold_that_is_no_share_is_refused(arguments: dict[str, float]) -> None:
+    with pytest.raises(UsageError, match="hold must be in"):
+        HeldCosine(**arguments)
 
 
 @pytest.mark.parametrize("arguments", [{"floor": 1.5}, {"warmup": -1}])
