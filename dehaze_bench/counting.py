@@ -21,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.hooks import RemovableHandle
 
 from dehaze_bench.errors import UsageError, nearest
+from dehaze_bench.ops import selective_scan as _registers_the_operator  # noqa: F401
 
 # Where multiply-accumulates are counted: the size of the literature's dehazing tables.
 MACS_SIZE = (256, 256)

@@ -12,6 +12,8 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
+from dehaze_bench.errors import UsageError
+
 MakeLevel = Callable[[int, int, int], nn.Module]
 
 
@@ -24,6 +26,7 @@ class FourLevels(nn.Module):
     refinement have 2 dim channels, since the last skip is joined without a map that halves it. `depths` are those of
     levels 1 to 4, and of the decoder too unless `decoder_depths` (levels 3, 2, 1) says otherwise. Where `residual`, the
     first three input channels are added to the output. H and W are multiples of 8. The tensor names are Restormer's.
+    Raises `UsageError` unless there are four depths.
     """
 
     multiple = 8
@@ -41,6 +44,9 @@ class FourLevels(nn.Module):
         decoder_depths: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
+        if len(depths) != 4:
+            name = type(self).__name__
+            raise UsageError(f"{name} has four levels and a depth for each, such as [4, 6, 6, 8], not {list(depths)}")
         up_depths = tuple(depths[2::-1] if decoder_depths is None else decoder_depths)
         self.residual = residual
         self.patch_embed = nn.Conv2d(in_channels, dim, 3, padding=1, bias=bias)
@@ -60,20 +66,26 @@ class FourLevels(nn.Module):
         self.up2_1 = Upsample(2 * dim)
         self.decoder_level1 = make_level(1, 2 * dim, up_depths[2])
         self.refinement = make_level(0, 2 * dim, refinement)
-        self.output = nn.Conv2d(2 * dim, out_channels, 3, padding=1, bias=bias)
+        # In the table of modules alone: `output` is a text on restorers, the range of what they return.
+        self._modules["output"] = nn.Conv2d(2 * dim, out_channels, 3, padding=1, bias=bias)
 
     def forward(self, image_BCHW: Tensor) -> Tensor:
         skip1 = self.encoder_level1(self.patch_embed(image_BCHW))
         skip2 = self.encoder_level2(self.down1_2(skip1))
         skip3 = self.encoder_level3(self.down2_3(skip2))
-        x_BCHW = self.latent(self.down3_4(skip3))
+        x_BCHW = self.inject(4, self.latent(self.down3_4(skip3)))
         x_BCHW = self.decoder_level3(self.reduce_chan_level3(torch.cat([self.up4_3(x_BCHW), skip3], 1)))
+        x_BCHW = self.inject(3, x_BCHW)
         x_BCHW = self.decoder_level2(self.reduce_chan_level2(torch.cat([self.up3_2(x_BCHW), skip2], 1)))
+        x_BCHW = self.inject(2, x_BCHW)
         x_BCHW = self.decoder_level1(torch.cat([self.up2_1(x_BCHW), skip1], 1))
-        # By its name in the table of modules: `output` is a text on restorers, the range of what they return.
         to_image = cast(nn.Module, self._modules["output"])
         out_BCHW = to_image(self.refinement(x_BCHW))
         return out_BCHW + image_BCHW[:, : out_BCHW.shape[1]] if self.residual else out_BCHW
+
+    def inject(self, level: int, x_BCHW: Tensor) -> Tensor:
+        """Change what the latent (4) and the decoder levels 3 and 2 hand on: nothing here, prompts in PromptIR."""
+        return x_BCHW
 
 
 class Downsample(nn.Module):
