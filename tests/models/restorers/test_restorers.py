@@ -25,9 +25,9 @@ STEPS = 400
 # Each family at its smallest published size.
 SMALLEST = (
     "aodnet", "c2pnet", "casdyfnet", "convir_s", "deanet", "dehazeformer_t", "eamamba", "edformer", "ffanet",
-    "fourier_rwkv", "fsnet", "gcanet", "griddehazenet", "gunet_t", "irnext", "lightdehazenet", "mair", "mambair_light",
+    "fourier_rwkv", "fsnet", "gcanet", "griddehazenet", "gunet_t", "irnext", "lightdehazenet", "mair_dehaze", "mambair_light",
     "mambairv2_light", "mb_taylorformer_b", "mixdehazenet_t", "mma", "msbdn_rdff", "nafnet_w32", "oknet", "promptir",
-    "restore_rwkv", "restormer", "rsdehamba", "rsdformer", "sfnet", "uformer_t", "uvmnet_slim", "vmambair",
+    "restore_rwkv", "restormer", "rsdehamba", "rsdformer", "sfnet", "uformer_b", "uvmnet_slim", "vmambair_mamber32",
 )  # fmt: skip
 RECIPES = tuple(
     next(recipe for recipe in [*list_choices("recipe"), ""] if recipe.startswith(f"{model}_") or not recipe)
