@@ -150,12 +150,12 @@ def _scan_operations(num_tokens: int, train: bool, routes: int = 1) -> float:
     return routes * num_tokens * CHANNELS * STATES * (13 + (12 + 9 if train else 0))
 
 
-def _ssd_operations(num_tokens: int, train: bool, chunk: int = 32) -> float:
-    """Products inside half of every chunk of 32, and with the states at its ends; backward twice that."""
-    width = CHANNELS // HEADS
-    inside = chunk * SSD_STATES + HEADS * chunk * (width + 9 + 1)
-    states = HEADS * SSD_STATES * width
-    return num_tokens * (inside + 2 * states) * (3 if train else 1)
+def _ssd_operations(num_tokens: int, train: bool) -> float:
+    """Forward the drive, the step, the readout; backward the first two again, and six.
+
+    Forward, matrix products over chunks of 32 need as many: inside half of a chunk, and with the states at its ends.
+    """
+    return num_tokens * CHANNELS * SSD_STATES * (3 + (2 + 6 if train else 0))
 
 
 def _lti_operations(num_tokens: int, train: bool) -> float:

@@ -7,6 +7,7 @@ import math
 import sys
 import types
 from pathlib import Path
+from typing import TypeGuard
 
 import numpy as np
 import pytest
@@ -15,11 +16,14 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from dehaze_bench.errors import UsageError
+from dehaze_bench.ops import jobs
 from dehaze_bench.ops import ssd as room
-from dehaze_bench.ops.ssd import available_backends, chunked, reference, ssd
+from dehaze_bench.ops.ssd import available_backends, chunked, cpu, reference, ssd
 from dehaze_bench.ops.ssd.op import ssd_op
 
-BACKENDS = ["reference", "chunked"]
+BACKENDS = ["reference", "numba", "chunked"]
+EXACT = ["reference", "chunked"]  # those that take float64
+FAST = ["numba", "chunked"]
 
 # batch, tokens, heads, channels, groups, states, chunk; then softplus, order, limits, and the optional inputs given
 CASES = {
@@ -29,6 +33,8 @@ CASES = {
     "everything": (2, 65, 4, 7, 2, 6, 32, True, True, (0.2, 1.0), ("DP", "z", "dt_bias", "initial")),
     "one chunk": (3, 9, 2, 3, 1, 4, 64, False, True, (0.0, math.inf), ("z", "initial")),
     "one token": (2, 1, 4, 3, 4, 2, 64, True, False, (0.0, math.inf), ("D", "z")),
+    # a head's 20 channels are two units of work for Numba, the second of which two jobs share out
+    "wide": (1, 50, 3, 20, 1, 35, 16, True, True, (0.01, 2.0), ("D", "z", "dt_bias", "initial")),
 }
 NAMES = ("x_BLHP", "dt_BLH", "A_H", "B_BLGN", "C_BLGN", "D", "z_BLHP", "dt_bias_H", "order_L", "initial_BHPN")
 
@@ -38,6 +44,10 @@ def relative(found: Tensor, expected: Tensor) -> float:
         (found.detach().double() - expected.detach().double()).norm()
         / expected.detach().double().norm().clamp(min=1e-12)
     )
+
+
+def is_real(x: object) -> TypeGuard[Tensor]:
+    return isinstance(x, Tensor) and x.is_floating_point()
 
 
 def draw(case: str, dtype: torch.dtype = torch.float32) -> dict[str, object]:
@@ -113,27 +123,50 @@ def test_recurrence_equals_the_quadratic_form() -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_float64_forms_agree_with_autograd_of_the_recurrence(case: str) -> None:
     expected = run(draw(case, torch.float64), "autograd")
-    for backend in BACKENDS:
+    for backend in EXACT:
         found = run(draw(case, torch.float64), backend)
         assert found.keys() == expected.keys()
         for name in expected:
             assert relative(found[name], expected[name]) < 1e-12, (backend, name)
 
 
+@pytest.mark.parametrize("backend", FAST)
 @pytest.mark.parametrize("case", CASES)
-def test_chunks_are_accurate_to_float32(case: str) -> None:
+def test_fast_forms_are_accurate_to_float32(case: str, backend: str) -> None:
     expected = run(draw(case, torch.float64), "reference")
-    found = run(draw(case), "chunked")
+    found = run(draw(case), backend)
     for name in expected:
         assert relative(found[name], expected[name]) < 5e-7, name
 
 
+@pytest.mark.parametrize("backend", FAST)
 @pytest.mark.parametrize("chunk", [1, 2, 7, 64, 1000])
-def test_the_result_does_not_depend_on_the_chunk(chunk: int) -> None:
-    expected = run(draw("everything", torch.float64), "chunked")
-    found = run(draw("everything", torch.float64) | {"chunk": chunk}, "chunked")
+def test_the_result_does_not_depend_on_the_chunk(chunk: int, backend: str) -> None:
+    dtype, tolerance = (torch.float32, 3e-7) if backend == "numba" else (torch.float64, 1e-12)
+    expected = run(draw("everything", dtype), backend)
+    found = run(draw("everything", dtype) | {"chunk": chunk}, backend)
     for name in expected:
-        assert relative(found[name], expected[name]) < 1e-12, name
+        assert relative(found[name], expected[name]) < tolerance, name
+
+
+def test_numba_gives_the_same_on_any_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "SMALL", 0)
+    threads = torch.get_num_threads()
+    found = []
+    try:
+        for number in (1, 3):
+            torch.set_num_threads(number)
+            found.append(run(draw("wide"), "numba"))
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+
+
+@pytest.mark.parametrize(
+    ("sequences", "units", "threads", "parts"), [(1, 6, 1, 1), (1, 6, 2, 2), (3, 6, 2, 2), (8, 6, 2, 1), (1, 3, 4, 3)]
+)
+def test_threads_get_about_as_much_to_do(sequences: int, units: int, threads: int, parts: int) -> None:
+    assert cpu._share(sequences, units, threads) == parts
 
 
 @pytest.mark.parametrize("weights", [1, 2 * 4 * 32**2, 3 * 4 * 32**2, 7 * 4 * 32**2])
@@ -146,14 +179,15 @@ def test_runs_of_any_size_give_the_same(monkeypatch: pytest.MonkeyPatch, weights
         assert relative(found[name], expected[name]) < 3e-7, name
 
 
-def test_a_step_that_forgets_everything_costs_the_others_no_digits() -> None:
+@pytest.mark.parametrize("backend", FAST)
+def test_a_step_that_forgets_everything_costs_the_others_no_digits(backend: str) -> None:
     """Each sum of logarithms in the chunk exceeds 1e4, where float32 has no digits left for its neighbours' decays."""
     inputs = draw("plain", torch.float64)
     inputs |= {"chunk": 32, "A_H": torch.tensor([-1.0, -1.0, -1e-3]).double()}
     inputs["dt_BLH"][:, 1] = 2e4  # type: ignore[index]
     expected = run(inputs, "reference")
     single = {n: x.detach().float() if isinstance(x, Tensor) else x for n, x in inputs.items()}
-    found = run(single, "chunked")
+    found = run(single, backend)
     for name in ("y", "last", "x_BLHP", "dt_BLH", "A_H", "B_BLGN", "C_BLGN"):
         assert relative(found[name], expected[name]) < 5e-7, name
     # Nothing that such a step would let through is left, so it has no gradient but that of its own input.
@@ -161,16 +195,39 @@ def test_a_step_that_forgets_everything_costs_the_others_no_digits() -> None:
     assert relative(found["dt_BLH"][:, 1, :2], kept[:, :2]) < 1e-6
 
 
+@pytest.mark.parametrize("backend", FAST)
+@pytest.mark.parametrize("rate", [-30.0, -3.0, -1e-3, 0.5])
+def test_any_decay_over_a_chunk_keeps_its_digits(rate: float, backend: str) -> None:
+    """From a little growth to more decay than float32 has exponents for."""
+    inputs = draw("wide") | {"A_H": torch.tensor([rate, rate / 2, rate / 4])}
+    inputs |= {"chunk": 48, "dt_bias_H": torch.full((3,), -2.0), "order_L": torch.arange(50).flip(0)}
+    expected = run({n: x.detach().double() if is_real(x) else x for n, x in inputs.items()}, "reference")
+    found = run(inputs, backend)
+    for name in expected:
+        assert relative(found[name], expected[name]) < 5e-7, name
+
+
+@pytest.mark.parametrize("backend", FAST)
 @pytest.mark.parametrize("rate", [-1e6, -700.0, 0.0, 0.5])
-def test_extreme_rates_stay_finite(rate: float) -> None:
+def test_extreme_rates_stay_finite(rate: float, backend: str) -> None:
     inputs = draw("plain")
     inputs["A_H"] = torch.full((3,), rate)
     expected = run({n: x.detach().double() if isinstance(x, Tensor) else x for n, x in inputs.items()}, "reference")
-    found = run(inputs, "chunked")
+    found = run(inputs, backend)
     for name in expected:
         assert bool(found[name].isfinite().all()), name
         # Where everything decays at once, the gradient of a rate is zero.
         assert relative(found[name], expected[name]) < 1e-6 or float(expected[name].abs().max()) < 1e-9, name
+
+
+@pytest.mark.parametrize("backend", FAST)
+def test_steps_of_no_length_leave_the_state_alone(backend: str) -> None:
+    inputs = draw("wide") | {"dt_softplus": False, "dt_limit": (0.0, math.inf), "z_BLHP": None, "D": None}
+    inputs |= {"dt_BLH": torch.zeros(1, 50, 3), "dt_bias_H": None}
+    y, last = ssd(**inputs, return_last_state=True, backend=backend)  # type: ignore[arg-type]
+    assert torch.equal(last, inputs["initial_BHPN"])  # type: ignore[arg-type]
+    expected = torch.einsum("blgn,bhpn->blhp", inputs["C_BLGN"], last)  # type: ignore[arg-type]
+    assert relative(y, expected) < 5e-7
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -199,9 +256,15 @@ def test_slices_of_a_wider_tensor_and_missing_group_axes() -> None:
     x, B, C = wide.split([15, 4, 4], -1)
     inputs |= {"x_BLHP": x.unflatten(2, (3, 5)), "B_BLGN": B, "C_BLGN": C}
     assert torch.equal(ssd(**inputs), plain)  # type: ignore[arg-type]
+    wide.requires_grad_()
+    x, B, C = wide.split([15, 4, 4], -1)
+    y = ssd(**(inputs | {"x_BLHP": x.unflatten(2, (3, 5)), "B_BLGN": B, "C_BLGN": C}))  # type: ignore[arg-type]
+    (found,) = torch.autograd.grad(y.sum(), wide, retain_graph=True)  # a gradient of y without memory of its own
+    (expected,) = torch.autograd.grad(y, wide, torch.ones_like(y))
+    assert torch.equal(found, expected)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", EXACT)
 def test_gradcheck(backend: str) -> None:
     small = {"x_BLHP": (1, 5, 2, 2), "dt_BLH": (1, 5, 2), "A_H": (2,), "B_BLGN": (1, 5, 1, 2), "C_BLGN": (1, 5, 1, 2)}
     small |= {"D": (2,), "z_BLHP": (1, 5, 2, 2), "dt_bias_H": (2,), "initial_BHPN": (1, 2, 2, 2)}
@@ -227,10 +290,11 @@ def test_opcheck(case: str, backend: str) -> None:
     torch.library.opcheck(ssd_op, arguments)
 
 
-def test_memory_for_the_backward_pass_is_one_state_per_chunk() -> None:
+@pytest.mark.parametrize(("backend", "state"), [("chunked", (7, 6)), ("numba", (6, 7))])
+def test_memory_for_the_backward_pass_is_one_state_per_chunk(backend: str, state: tuple[int, int]) -> None:
     x = draw("everything")
-    arguments = (*[x.get(name) for name in NAMES], True, 0.0, math.inf, 32, "chunked")
-    assert ssd_op(*arguments, True)[2].shape == (2, 3, 4, 7, 6)
+    arguments = (*[x.get(name) for name in NAMES], True, 0.0, math.inf, 32, backend)
+    assert ssd_op(*arguments, True)[2].shape == (2, 3, 4, *state)
     assert ssd_op(*arguments, False)[2].numel() == 0
 
 
@@ -301,11 +365,22 @@ def test_the_vendor_path_sees_tokens_in_visiting_order(monkeypatch: pytest.Monke
         assert relative(found[name], expected[name]) < 1e-12, name
 
 
+def test_a_cpu_takes_numba_where_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    for dtype, expected in ((torch.float32, "numba"), (torch.bfloat16, "numba"), (torch.float64, "chunked")):
+        assert room._choose_backend("auto", torch.ones(1, dtype=dtype)) == expected
+    assert room._choose_backend("auto", torch.ones(1, device="meta")) == "chunked"
+    monkeypatch.setattr(room, "numba_status", lambda: "numba cannot be imported")
+    assert room._choose_backend("auto", torch.ones(1)) == "chunked"
+    with pytest.raises(UsageError, match=r"'numba' is not available: .* or use backend='chunked'"):
+        ssd(**draw("plain"), backend="numba")  # type: ignore[arg-type]
+
+
 def test_backends_say_why_they_are_off() -> None:
     found = available_backends()
     assert (found["reference"], found["chunked"]) == ("ok", "ok")
-    with pytest.raises(UsageError, match=r"float64 on cpu.*backend='chunked'"):
-        ssd(**draw("plain", torch.float64), backend="vendor")  # type: ignore[arg-type]
+    for backend, place in (("vendor", "CUDA"), ("numba", "the CPU")):
+        with pytest.raises(UsageError, match=rf"on {place}, not torch.float64 on cpu.*backend='chunked'"):
+            ssd(**draw("plain", torch.float64), backend=backend)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

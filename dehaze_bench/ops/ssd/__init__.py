@@ -30,9 +30,9 @@ from dehaze_bench.ops.ssd.op import ssd_op
 
 __all__ = ["available_backends", "ssd"]
 
-# Steps per chunk: of a backend, or else of a device. With matrix products a CPU spends most of its time on the weights
-# inside chunks, a GPU on starting kernels.
-CHUNKS = {"numba": 64, "vendor": 256, "cpu": 32}
+# Steps per chunk: of a backend, or else of a device. What the Numba kernels touch in a chunk should fit the first-level
+# cache; with matrix products a CPU spends most of its time on the weights inside chunks, a GPU on starting kernels.
+CHUNKS = {"numba": 48, "vendor": 256, "cpu": 32}
 OTHER_CHUNK = 64
 BACKENDS = ("auto", "reference", "numba", "chunked", "vendor")
 
@@ -61,7 +61,7 @@ def ssd(
     `dt_limit`. Step t reads token `order_L[t]` (int64, a permutation; None is raster) and writes y at that token; only
     matrix products, which bound those backends more than memory does, need the tokens gathered for it. Any length; the
     result does not depend on `chunk`, the number of steps between states that are kept for the backward pass, and that
-    one matrix product covers (None: 64, for "chunked" on a CPU 32, for mamba-ssm 256).
+    one matrix product covers (None: 48 for "numba", 256 for "vendor", for "chunked" 32 on a CPU and else 64).
 
     States are float32 (float64 for float64 data), y has x's dtype; under autocast the op runs in float32. All inputs,
     the initial state and the last state (B, H, P, N) are differentiable, once. Raises `UsageError` for shapes that do
