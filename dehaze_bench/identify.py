@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,9 @@ from dehaze_bench.registry import list_choices
 from dehaze_bench.weights.files import read_tensors
 from dehaze_bench.weights.keymaps import NAMES, family_of, key_map
 from dehaze_bench.weights.loading import check_fit
-from dehaze_bench.weights.protocols import PROTOCOLS
+from dehaze_bench.weights.published import MARKS, PROTOCOLS
+
+SAME_FAMILY, SOME = 0.5, 0.2  # shares of names in common: worth no further search, worth a hint
 
 
 @dataclass(frozen=True)
@@ -40,40 +43,50 @@ def identify(path: Path) -> Identified:
     Raises `UsageError` for a file that cannot be read and for one that fits none, with the model that comes nearest.
     """
     tensors, _ = read_tensors(path)
-    names = [name for name, text in list_choices("model").items() if not text.startswith("Restorer from any backbone")]
+    shapes = {re.sub(r"\d+", "#", name) for name in tensors}
+    marked = {family for family, mark in MARKS.items() if any(name.endswith(mark) for name in shapes)}
+    likely = marked or set(NAMES) - MARKS.keys()
     fitting: list[tuple[str, nn.Module]] = []
     nearest_to = (0.0, "", "")
-    for name, network in _networks(names):
-        ours = _renamed(network, tensors)
-        state = network.state_dict()
-        if ours is None or not state:
-            continue
-        common = len(state.keys() & ours.keys()) / len(state.keys() | ours.keys())
-        try:
-            check_fit(network, ours, source=str(path))
-            fitting.append((name, network))
-        except UsageError as error:
-            nearest_to = max(nearest_to, (common, name, str(error)))
+    for families in (likely, set(NAMES) - likely):
+        for name, network in _networks(families):
+            fault, common = _compare(network, tensors, str(path))
+            if not fault:
+                fitting.append((name, network))
+            nearest_to = max(nearest_to, (common, name, fault))
+        if fitting or nearest_to[0] > SAME_FAMILY:
+            break
     if not fitting:
-        hint = f" The nearest is {nearest_to[1]}: {nearest_to[2]}" if nearest_to[0] > 0.2 else ""
+        hint = f" The nearest is {nearest_to[1]}: {nearest_to[2]}" if nearest_to[0] > SOME else ""
         raise UsageError(f"{path} fits no model of `dehaze-bench ls models`: say which it is, model=NAME.{hint}")
     name, network = fitting[0]
     also = tuple(other for other, _ in fitting[1:])
     return Identified(name, also, PROTOCOLS.get(family_of(network)), count_params(network))
 
 
-def _networks(names: Iterable[str]) -> Iterable[tuple[str, nn.Module]]:
-    for name in names:
+def _networks(families: set[str]) -> Iterable[tuple[str, nn.Module]]:
+    for name, text in list_choices("model").items():
+        if text.startswith("Restorer from any backbone"):
+            continue
+        cfg = compose_run([f"model={name}"]).cfg
+        if str(cfg.model["_target_"]).split(".")[-2] not in families:
+            continue
         try:
-            network = build.meta_model(compose_run([f"model={name}"]).cfg)
+            yield name, build.meta_model(cfg)
         except BenchError:  # one of the user's own that is not complete yet
             continue
-        if family_of(network) in NAMES:
-            yield name, network
 
 
-def _renamed(network: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+def _compare(network: nn.Module, tensors: Mapping[str, Tensor], source: str) -> tuple[str, float]:
+    """Return why the tensors do not fit, or an empty text, and the share of names that agree."""
     try:
-        return key_map(family_of(network))(tensors)
-    except (KeyError, IndexError, ValueError, RuntimeError, TypeError, UsageError):  # a map may need its own names
-        return None
+        ours = key_map(family_of(network))(tensors)
+    except (KeyError, IndexError, ValueError, RuntimeError, TypeError, UsageError) as error:  # a map needs its names
+        return f"{type(error).__name__}: {error}", 0.0
+    state = network.state_dict()
+    common = len(state.keys() & ours.keys()) / max(1, len(state.keys() | ours.keys()))
+    try:
+        check_fit(network, ours, source)
+    except UsageError as error:
+        return str(error), common
+    return "", common

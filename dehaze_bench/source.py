@@ -20,7 +20,7 @@ from dehaze_bench.results.store import Store, StoredRun
 from dehaze_bench.weights import load_own, load_published, read_metadata
 from dehaze_bench.weights.files import hash_file
 from dehaze_bench.weights.keymaps import family_of
-from dehaze_bench.weights.protocols import PROTOCOLS
+from dehaze_bench.weights.published import PROTOCOLS
 
 BEST = "best.safetensors"
 # What a run fixes for every later evaluation of its weights.

@@ -57,7 +57,7 @@ def plan(name: str, overrides: Sequence[str] = ()) -> Plan:
     Raises `UsageError` for an unknown experiment and for any row that cannot be composed or checked.
     """
     experiment = Experiment.load(find_experiment(name, experiment_dirs()))
-    planned = []
+    planned: list[Planned] = []
     runs_dir, tables_dir, track = Path("runs"), Path("tables"), "local"
     for job in experiment.jobs():
         row = (*job.overrides, *overrides)

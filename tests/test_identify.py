@@ -14,7 +14,7 @@ from dehaze_bench.models.restorers.aodnet import AODNet
 from dehaze_bench.registry import list_choices
 from dehaze_bench.weights import save_own
 from dehaze_bench.weights.keymaps import NAMES
-from dehaze_bench.weights.protocols import PROTOCOLS
+from dehaze_bench.weights.published import PROTOCOLS
 
 
 @pytest.fixture

@@ -19,10 +19,10 @@ def init_linear(module: nn.Module) -> None:
 
 
 def init_deep(module: nn.Module, depth: float) -> None:
-    """Draw the weight of a convolution from Glorot's normal distribution, scaled by (8 depth)^(-1/4), and zero its bias.
+    """Draw the weights of convolutions from Glorot's normal distribution times (8 depth)^(-1/4), and zero the biases.
 
-    The rule of DehazeFormer and gUNet for residual blocks, where `depth` counts the blocks of the network (DeepNet, arXiv
-    2203.00555); a depth of 1/8 is Glorot's rule itself.
+    The rule of DehazeFormer and gUNet for residual blocks, where `depth` counts the blocks of the network (DeepNet,
+    arXiv 2203.00555); a depth of 1/8 is Glorot's rule itself.
     """
     for conv in module.modules():
         if isinstance(conv, nn.Conv2d):

@@ -3,7 +3,7 @@
 Swin Transformer (Liu et al., arXiv 2103.14030, section 3.2) and what takes its windows from it. Tensor names are those
 of its published code; masks and position indices are computed, not stored.
 
-Shape legend: B batch, H and W grid, C channels, M windows, W window length (w * w tokens), G windows of an image.
+Shape legend: B batch, H and W grid, C channels, M windows, W window length (w * w tokens).
 """
 
 from __future__ import annotations
@@ -34,14 +34,11 @@ class WindowAttention(nn.Module):
         index = (row[:, None] - row + window - 1) * side + column[:, None] - column + window - 1
         self.register_buffer("relative_position_index", index, persistent=False)
 
-    def forward(self, x_MWC: Tensor, mask_GWW: Tensor | None = None) -> Tensor:
-        """`mask_GWW` is 0 or -100 for each of the G windows of an image."""
+    def forward(self, x_MWC: Tensor, mask_WW: Tensor | None = None) -> Tensor:
+        """`mask_WW` is added to the scores of all the windows."""
         q, k, v = self.qkv(x_MWC).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         bias = self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)[None]
-        if mask_GWW is not None:
-            repeats = x_MWC.shape[0] // mask_GWW.shape[0]
-            bias = bias + mask_GWW[:, None]
-            bias = bias.repeat(repeats, 1, 1, 1) if repeats > 1 else bias
+        bias = bias if mask_WW is None else bias + mask_WW
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
         return self.proj(y.transpose(1, 2).flatten(2))
 
@@ -51,13 +48,29 @@ def attend_in_windows(
 ) -> Tensor:
     """Shift the picture cyclically, attend inside its windows, and shift it back; H and W are multiples of `window`.
 
-    Where there is a shift, tokens that only the shift made neighbours do not see each other.
+    `attention` is called with windows and a mask for all of them, or None. Where there is a shift, tokens that it alone
+    made neighbours do not see each other: that concerns the last row and the last column of windows, which are called
+    for apart, so that no mask per window is needed.
     """
-    grid = (x_BHWC.shape[1], x_BHWC.shape[2])
-    shifted = torch.roll(x_BHWC, (-shift, -shift), (1, 2)) if shift else x_BHWC
-    mask_GWW = shift_mask(grid, window, shift, x_BHWC.device) if shift else None
-    y_BHWC = join_windows(attention(cut_windows(shifted, window), mask_GWW), window, grid)
-    return torch.roll(y_BHWC, (shift, shift), (1, 2)) if shift else y_BHWC
+    if not shift:
+        return _attend(attention, x_BHWC, window, None)
+    shifted = torch.roll(x_BHWC, (-shift, -shift), (1, 2))
+    bands = []
+    for last_row, band in enumerate(shifted.tensor_split([x_BHWC.shape[1] - window], 1)):
+        parts = []
+        for last_column, part in enumerate(band.tensor_split([x_BHWC.shape[2] - window], 2)):
+            if part.numel():  # there may be no windows but the last
+                mask_WW = seam_mask(window, shift, bool(last_row), bool(last_column), x_BHWC.device)
+                parts.append(_attend(attention, part, window, mask_WW))
+        if parts:
+            bands.append(torch.cat(parts, 2))
+    return torch.roll(torch.cat(bands, 1), (shift, shift), (1, 2))
+
+
+def _attend(
+    attention: Callable[[Tensor, Tensor | None], Tensor], x_BHWC: Tensor, window: int, mask_WW: Tensor | None
+) -> Tensor:
+    return join_windows(attention(cut_windows(x_BHWC, window), mask_WW), window, (x_BHWC.shape[1], x_BHWC.shape[2]))
 
 
 def cut_windows(x_BHWC: Tensor, window: int) -> Tensor:
@@ -73,12 +86,15 @@ def join_windows(x_MWC: Tensor, window: int, grid: tuple[int, int]) -> Tensor:
     return tiles.transpose(2, 3).flatten(3, 4).flatten(1, 2)
 
 
-def shift_mask(grid: tuple[int, int], window: int, shift: int, device: torch.device) -> Tensor:
-    """Return (G, W, W): -100 between tokens that only the cyclic shift made neighbours."""
-    region = torch.zeros(1, *grid, 1, device=device)
-    borders = (slice(0, -window), slice(-window, -shift), slice(-shift, None))
-    for i, rows in enumerate(borders):
-        for j, columns in enumerate(borders):
-            region[:, rows, columns] = 3 * i + j
-    label_GW = cut_windows(region, window)[..., 0]
-    return (label_GW[:, None] != label_GW[:, :, None]).float() * -100.0
+def seam_mask(window: int, shift: int, last_row: bool, last_column: bool, device: torch.device) -> Tensor | None:
+    """Return -100 between tokens of a window that a cyclic shift brought together from opposite borders, else 0.
+
+    In the last row of windows the last `shift` rows of tokens come from the other border, in the last column likewise;
+    None for windows in neither.
+    """
+    if not last_row and not last_column:
+        return None
+    moved = torch.arange(window, device=device) >= window - shift
+    label_W = (moved[:, None] & last_row) * 2 + (moved & last_column) * 1
+    label_W = label_W.flatten()
+    return (label_W[:, None] != label_W).float() * -100.0

@@ -91,7 +91,7 @@ class Fixture:
         if stated is None:
             return self.image()
         if not isinstance(stated, dict) or stated.keys() != {"mean", "std"}:
-            raise UsageError(f"{self.path}: normalise is {stated!r} instead of a mean and a std per channel.")
+            raise UsageError(f"{self.path}: normalise={stated!r} is not a mean and a std per channel.")
         mean_C11, std_C11 = (torch.tensor(stated[name], dtype=torch.float32)[:, None, None] for name in ("mean", "std"))
         return (self.image() - mean_C11) / std_C11
 

@@ -64,8 +64,10 @@ def test_real_images(shared: Path) -> None:
     for name, expected in REAL.items():
         digits = 4 if name.startswith("psnr") else 5
         values = tuple(CONVENTIONS[name](image, clear) for image in restored)
-        # Half a unit of the last printed digit, and the float32 of the published functions.
-        if any(abs(v - e) > 0.7 * 10**-digits for v, e in zip(values, expected, strict=True)):
+        # Half a unit of the last printed digit, and the float32 of the published functions; one was printed from exact
+        # arithmetic, which is up to 8e-6 away from the published float32.
+        units = 1.5 if name == "ssim_gauss3d" else 0.7
+        if any(abs(v - e) > units * 10**-digits for v, e in zip(values, expected, strict=True)):
             wrong[name] = (values, expected)
     assert not wrong
 

@@ -15,4 +15,4 @@ def build(fixture: Fixture, arguments: BuildArguments) -> Built:
     arguments.expect("concat", "1-2, 2-3, 1-4")
     arguments.expect("output", "relu(K*x - K + 1)")
     taps = {f"e_conv{i}": Tap(f"conv{i}") for i in range(1, 6)}
-    return Built(AODNet(), map_aodnet, (fixture.image(),), taps)
+    return Built(AODNet(), map_aodnet, (fixture.normalised(),), taps)
