@@ -35,9 +35,17 @@ class Requeue(BenchError):
 
 
 def nearest(name: str, choices: Iterable[str], limit: int = 24) -> str:
-    """Return "did you mean 'x'? Choices: a, b, c", without the question where nothing is close."""
+    """Return "did you mean 'x'? Choices: a, b, c", without the question where nothing is close.
+
+    Of more choices than `limit` the ten that are most like the name are listed.
+    """
     known = sorted(set(choices))
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    shown = ", ".join(known[:limit]) + (f", ... ({len(known)} in all)" if len(known) > limit else "")
-    listing = f"Choices: {shown}." if known else "There are no choices."
+    if not known:
+        return "There are no choices."
+    if len(known) <= limit:
+        listing = f"Choices: {', '.join(known)}."
+    else:
+        alike = difflib.get_close_matches(name, known, n=10, cutoff=0.0)
+        listing = f"Nearest of {len(known)} choices: {', '.join(alike)}."
     return f"Did you mean '{close[0]}'? {listing}" if close else listing

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from dehaze_bench import build
 from dehaze_bench.compose import compose_run
 from dehaze_bench.counting import count_params
-from dehaze_bench.errors import BenchError, UsageError
-from dehaze_bench.registry import list_choices
+from dehaze_bench.errors import UsageError
+from dehaze_bench.registry import find_choice, list_choices
 from dehaze_bench.weights.files import read_tensors
 from dehaze_bench.weights.keymaps import NAMES, family_of, key_map
 from dehaze_bench.weights.loading import check_fit
@@ -49,11 +49,15 @@ def identify(path: Path) -> Identified:
     fitting: list[tuple[str, nn.Module]] = []
     nearest_to = (0.0, "", "")
     for families in (likely, set(NAMES) - likely):
-        for name, network in _networks(families):
-            fault, common = _compare(network, tensors, str(path))
-            if not fault:
-                fitting.append((name, network))
-            nearest_to = max(nearest_to, (common, name, fault))
+        for names in _models(families):
+            for name in names:
+                network = build.meta_model(compose_run([f"model={name}"]).cfg)
+                fault, common = _compare(network, tensors, str(path))
+                nearest_to = max(nearest_to, (common, name, fault))
+                if not fault:
+                    fitting.append((name, network))
+                if common < SOME:  # nor will its other sizes
+                    break
         if fitting or nearest_to[0] > SAME_FAMILY:
             break
     if not fitting:
@@ -64,17 +68,15 @@ def identify(path: Path) -> Identified:
     return Identified(name, also, PROTOCOLS.get(family_of(network)), count_params(network))
 
 
-def _networks(families: set[str]) -> Iterable[tuple[str, nn.Module]]:
-    for name, text in list_choices("model").items():
-        if text.startswith("Restorer from any backbone"):
-            continue
-        cfg = compose_run([f"model={name}"]).cfg
-        if str(cfg.model["_target_"]).split(".")[-2] not in families:
-            continue
-        try:
-            yield name, build.meta_model(cfg)
-        except BenchError:  # one of the user's own that is not complete yet
-            continue
+def _models(families: set[str]) -> list[list[str]]:
+    """Return the models of each family, by where their configs say that the code is."""
+    found: dict[str, list[str]] = {}
+    for name in list_choices("model"):
+        target = re.search(r"^_target_:\s*(\S+)", find_choice("model", name).read_text(encoding="utf-8"), re.MULTILINE)
+        family = target[1].split(".")[-2] if target and "." in target[1] else ""
+        if family in families:
+            found.setdefault(family, []).append(name)
+    return list(found.values())
 
 
 def _compare(network: nn.Module, tensors: Mapping[str, Tensor], source: str) -> tuple[str, float]:

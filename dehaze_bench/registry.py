@@ -59,6 +59,11 @@ def list_choices(group: str) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
+def find_choice(group: str, name: str) -> Path:
+    """Return the file of a choice, the user's own before ours; `name` is one of `list_choices`."""
+    return next(path for root in conf_dirs() if (path := root / group / f"{name}.yaml").is_file())
+
+
 def describe(path: Path) -> str:
     """Return the first comment of a YAML file that is no directive (`# @package`), if nothing stands before it."""
     with path.open(encoding="utf-8", errors="replace") as lines:

@@ -15,10 +15,10 @@ from dehaze_bench.errors import UsageError
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["model=mmaba"], ["'mmaba'", "unet", "dehaze-bench ls model"]),
+        (["model=mmaba"], ["'mmaba'", "mma", "dehaze-bench ls model"]),
         (["model=mamba"], ["'mamba'", "a choice of model/mixer"]),
-        (["model=null"], ["model", "unet"]),
-        (["model="], ["model", "unet"]),
+        (["model=null"], ["model", "unet", "dehaze-bench ls model"]),
+        (["model="], ["model", "dehaze-bench ls model"]),
         (["model=[unet]"], ["'unet'"]),
         (["scan=../cross"], ["'../cross'", "'cross'"]),
         (["scan=cross.yaml"], ["'cross.yaml'", "'cross'"]),

@@ -60,6 +60,10 @@ def test_a_file_that_is_no_model_names_the_nearest(tmp_path: Path) -> None:
     torch.save(state, tmp_path / "near.pth")
     with pytest.raises(UsageError, match=r"fits no model .*model=NAME.*nearest is aodnet.*shape: conv3\.weight"):
         identify(tmp_path / "near.pth")
+
+
+@pytest.mark.slow
+def test_a_file_of_something_else_fits_none(tmp_path: Path) -> None:
     torch.save({"odd": torch.zeros(2)}, tmp_path / "odd.pth")
     with pytest.raises(UsageError, match=r"model=NAME\.$"):
         identify(tmp_path / "odd.pth")

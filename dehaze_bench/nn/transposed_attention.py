@@ -28,11 +28,15 @@ class TransposedAttention(nn.Module):
         self.project_out = nn.Conv2d(dim, dim, 1, bias=bias)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
+        return self.project_out(self.attend(x_BCHW))
+
+    def attend(self, x_BCHW: Tensor) -> Tensor:
+        """Return the heads side by side, before the map that mixes them."""
         heads = len(self.temperature)
         q, k, v = (y.flatten(2).unflatten(1, (heads, -1)) for y in self.qkv_dwconv(self.qkv(x_BCHW)).chunk(3, dim=1))
         weights_BKDD = (F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).mT * self.temperature).softmax(-1)
         y_BKDL = weights_BKDD @ v
-        return self.project_out(y_BKDL.reshape(x_BCHW.shape))
+        return y_BKDL.reshape(x_BCHW.shape)
 
 
 class TransposedBlock(nn.Module):

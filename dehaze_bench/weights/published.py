@@ -31,7 +31,7 @@ PROTOCOLS: dict[str, str] = {
     "mixdehazenet": "dehazeformer",
     "mma": "basicsr",
     "msbdn": "ffanet",
-    "oknet": "convir",
+    "oknet": "sfnet",
     "promptir": "promptir",
     "rsdformer": "rsdformer",
     "sfnet": "sfnet",

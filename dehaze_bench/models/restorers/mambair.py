@@ -90,8 +90,7 @@ class MambaIRUNet(FourLevels):
         refinement: int = 4,
         d_state: int = 16,
         expand: float = 2.0,
-        in_channels: int = 3,
-        out_channels: int = 3,
+        channels: int = 3,
         drop_path: float = 0.0,
         scan: Scan | None = None,
     ) -> None:
@@ -101,7 +100,7 @@ class MambaIRUNet(FourLevels):
             scans = [walked.for_block(next(numbers)) for _ in range(depth)]
             return Level(*(StateSpaceBlock(width, one, d_state, expand, drop=drop_path) for one in scans))
 
-        super().__init__(level, dim, depths, refinement, in_channels, out_channels)
+        super().__init__(level, dim, depths, refinement, channels, channels)
 
 
 class Level(nn.Sequential):
