@@ -114,8 +114,7 @@ class Block(nn.Module):
         super().__init__()
         self.norm1, self.norm2 = NORMS[norm](dim), NORMS[norm](dim)
         self.attn = DetailAttention(dim, heads, bias)
-        self.ffn = DualFrequencyFFN(dim, int(dim * expansion))
-        self.ffn.unused = NORMS[norm](dim).requires_grad_(False)
+        self.ffn = DualFrequencyFFN(dim, int(dim * expansion), norm)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         x_BCHW = x_BCHW + self.attn(self.norm1(x_BCHW))
@@ -172,13 +171,12 @@ class DualFrequencyFFN(nn.Module):
     Low frequencies are means and high frequencies are maxima over bins, laid over the features again.
     """
 
-    unused: nn.Module
-
-    def __init__(self, dim: int, hidden: int) -> None:
+    def __init__(self, dim: int, hidden: int, norm: str = "withbias") -> None:
         super().__init__()
         self.fc1 = nn.Conv2d(dim, hidden, 1)
         self.fusion = nn.Conv2d(2 * hidden, hidden, 1)
         self.fc2 = nn.Conv2d(hidden, dim, 1)
+        self.unused = NORMS[norm](dim).requires_grad_(False)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         x_BCHW = self.fc1(x_BCHW)
@@ -202,4 +200,5 @@ class Gate(nn.Module):
         self.weight = nn.Parameter(torch.tensor([start]))
 
     def forward(self, x_BCHW: Tensor, skip_BCHW: Tensor) -> Tensor:
-        return torch.lerp(skip_BCHW, x_BCHW, self.weight.sigmoid())
+        share = self.weight.sigmoid()
+        return share * x_BCHW + (1 - share) * skip_BCHW
