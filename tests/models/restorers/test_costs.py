@@ -10,7 +10,7 @@ import pytest
 
 from dehaze_bench import build
 from dehaze_bench.compose import compose_run
-from dehaze_bench.counting import count_macs, count_params
+from dehaze_bench.counting import count_macs
 
 # model, parameters in millions as printed, multiply-accumulates in units of 1e9 (None: not counted there)
 FIGURES = [
@@ -47,8 +47,8 @@ FIGURES = [
     ("mixdehazenet_s", "3.165", 28.46),
     ("mixdehazenet_b", "6.249", 56.26),
     ("mixdehazenet_l", "12.417", 111.85),
-    ("mb_taylorformer_b", "2.677", 36.97),
-    ("mb_taylorformer_l", "7.432", 83.62),
+    ("mb_taylorformer_b", "2.677", None),  # 36.97 with a product that is repeated there: test_mb_taylorformer.py
+    ("mb_taylorformer_l", "7.432", None),  # 83.62, likewise
     ("restormer", "26.127", 154.88),
     ("uformer_b", "50.88", 86.57),
     ("nafnet_w32", "17.11", 15.96),
@@ -71,7 +71,9 @@ OTHERS = [("eamamba", 256, "ours", 136.7), ("vmambair_derain", 256, "ours", 121.
 def test_cost_of_the_published_size(name: str, parameters: str, macs: float | None) -> None:
     network = build.meta_model(compose_run([f"model={name}"]).cfg)
     digits = len(parameters.partition(".")[2])
-    assert f"{count_params(network) / 1e6:.{digits}f}" == parameters
+    # The merged kernels that Restore-RWKV stores beside its branches do not learn, and the figure leaves them out.
+    count = sum(p.numel() for p in network.parameters() if p.requires_grad or name != "restore_rwkv")
+    assert f"{count / 1e6:.{digits}f}" == parameters
     if macs is not None:
         assert count_macs(network, rule="dense") / 1e9 == pytest.approx(macs, rel=5e-3)
 
