@@ -6,7 +6,6 @@ Shape legend: B batch, C channels, H and W size.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import cast
 
 import torch
 import torch.nn as nn
@@ -66,8 +65,7 @@ class FourLevels(nn.Module):
         self.up2_1 = Upsample(2 * dim)
         self.decoder_level1 = make_level(1, 2 * dim, up_depths[2])
         self.refinement = make_level(0, 2 * dim, refinement)
-        # In the table of modules alone: `output` is a text on restorers, the range of what they return.
-        self._modules["output"] = nn.Conv2d(2 * dim, out_channels, 3, padding=1, bias=bias)
+        self.output = nn.Conv2d(2 * dim, out_channels, 3, padding=1, bias=bias)
 
     def forward(self, image_BCHW: Tensor) -> Tensor:
         skip1 = self.encoder_level1(self.patch_embed(image_BCHW))
@@ -79,8 +77,7 @@ class FourLevels(nn.Module):
         x_BCHW = self.decoder_level2(self.reduce_chan_level2(torch.cat([self.up3_2(x_BCHW), skip2], 1)))
         x_BCHW = self.inject(2, x_BCHW)
         x_BCHW = self.decoder_level1(torch.cat([self.up2_1(x_BCHW), skip1], 1))
-        to_image = cast(nn.Module, self._modules["output"])
-        out_BCHW = to_image(self.refinement(x_BCHW))
+        out_BCHW = self.output(self.refinement(x_BCHW))
         return out_BCHW + image_BCHW[:, : out_BCHW.shape[1]] if self.residual else out_BCHW
 
     def inject(self, level: int, x_BCHW: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ class FusedLevels(nn.Module):
     """
 
     normalisation: Normalisation = SYMMETRIC
-    output = "RGB on the scale of the input, not clamped"
+    output_range = "RGB on the scale of the input, not clamped"
     multiple = 4
     trainable = True
 

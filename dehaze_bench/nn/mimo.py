@@ -28,7 +28,7 @@ class ThreeScales(nn.Module):
     """
 
     multiple: int = 4
-    output: str = "residual added to the input, not clamped"
+    output_range: str = "residual added to the input, not clamped"
 
     def __init__(
         self,

@@ -21,6 +21,7 @@ class AODNet(nn.Module):
     """The K-estimation module and the clean-image formula; any height and width, output at least 0."""
 
     multiple: int = 1
+    output_range = "at least 0, not clamped at 1"
     trainable: bool = True
 
     def __init__(self) -> None:

@@ -45,7 +45,7 @@ class PhysicsUnit(nn.Module):
 class C2PNet(FeatureGroups):
     """Three groups of `blocks` blocks with channel attention and a physics unit on `dim` channels; any size."""
 
-    output = "residual added to the input, not clamped"
+    output_range = "residual added to the input, not clamped"
 
     def __init__(self, dim: int = 64, blocks: int = 19) -> None:
         super().__init__(dim, blocks, PhysicsUnit)

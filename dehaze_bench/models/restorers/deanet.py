@@ -148,7 +148,7 @@ class DEANet(nn.Module):
     """
 
     multiple = 4
-    output = "[0, 1], not clamped"
+    output_range = "[0, 1], not clamped"
 
     def __init__(self, base_dim: int = 32, blocks: Sequence[int] = (4, 4, 8, 4, 4), form: str = "train") -> None:
         super().__init__()

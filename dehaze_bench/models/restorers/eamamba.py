@@ -44,7 +44,7 @@ class EAMamba(FourLevels):
     the scan says ("add" in the published code is their sum). `ffn` is "simple" (published), "gdfn" or "ffn".
     """
 
-    output = "residual added to the input, not clamped"
+    output_range = "residual added to the input, not clamped"
 
     def __init__(
         self,

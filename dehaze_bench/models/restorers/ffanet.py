@@ -22,7 +22,7 @@ class FFANet(FeatureGroups):
     """Three groups of `blocks` blocks with channel and pixel attention on `dim` channels; any height and width."""
 
     normalisation = Normalisation((0.64, 0.6, 0.58), (0.14, 0.15, 0.152), undone=False)
-    output = "[0, 1], not clamped"
+    output_range = "[0, 1], not clamped"
 
     def __init__(self, dim: int = 64, blocks: int = 19) -> None:
         super().__init__(dim, blocks, PixelGate)

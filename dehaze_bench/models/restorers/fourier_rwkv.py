@@ -64,7 +64,7 @@ class FourierRWKV(nn.Module):
     """
 
     multiple = 8
-    output = "residual added to the input, not clamped"
+    output_range = "residual added to the input, not clamped"
 
     def __init__(
         self,

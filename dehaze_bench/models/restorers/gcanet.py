@@ -64,7 +64,7 @@ class GCANet(nn.Module):
     """
 
     multiple = 4
-    output = "whole 8-bit levels in [0, 1]; not rounded nor clamped in training mode"
+    output_range = "whole 8-bit levels in [0, 1]; not rounded nor clamped in training mode"
 
     def __init__(self, residual: bool = True) -> None:
         super().__init__()

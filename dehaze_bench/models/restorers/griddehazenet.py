@@ -36,7 +36,7 @@ class GridDehazeNet(nn.Module):
 
     multiple = 1
     normalisation = SYMMETRIC._replace(undone=False)
-    output = "[0, 1], at least 0, not clamped above"
+    output_range = "[0, 1], at least 0, not clamped above"
 
     def __init__(self, height: int = 3, width: int = 6, dim: int = 16, layers: int = 4, growth: int = 16) -> None:
         super().__init__()

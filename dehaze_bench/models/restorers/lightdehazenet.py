@@ -25,7 +25,7 @@ class LightDehazeNet(nn.Module):
     """Eight convolutions with three concatenations estimate K; any height and width, output at least 0."""
 
     multiple = 1
-    output = "at least 0, not clamped at 1"
+    output_range = "at least 0, not clamped at 1"
 
     def __init__(self) -> None:
         super().__init__()

@@ -45,7 +45,7 @@ class MaIR(FourLevels):
     merging, the routes are merged by sequence shuffle attention.
     """
 
-    output = "residual added to the input, not clamped"
+    output_range = "residual added to the input, not clamped"
 
     def __init__(
         self,

@@ -81,7 +81,7 @@ class MambaIRUNet(FourLevels):
     `depths` are the blocks of the levels, `refinement` those after the decoder. `scan` as in `MambaIR`.
     """
 
-    output = "residual added to the input, not clamped"
+    output_range = "residual added to the input, not clamped"
 
     def __init__(
         self,

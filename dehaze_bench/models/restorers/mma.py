@@ -41,7 +41,7 @@ class MMA(nn.Module):
     """
 
     multiple = 1
-    output = "[0, 1], not clamped"
+    output_range = "[0, 1], not clamped"
     normalisation = Normalisation(DIV2K_MEAN)
 
     def __init__(

@@ -39,7 +39,7 @@ class MSBDN(nn.Module):
     """Restores images in [0, 1]; `fusion` is "dff" or "rdff", `res_blocks` counts those of the coarsest scale."""
 
     multiple = 16
-    output = "[0, 1], not clamped"
+    output_range = "[0, 1], not clamped"
 
     def __init__(self, fusion: str = "dff", res_blocks: int = 18) -> None:
         super().__init__()

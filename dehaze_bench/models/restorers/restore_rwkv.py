@@ -54,7 +54,7 @@ class RestoreRWKV(FourLevels):
     with branches, "deploy" what `deploy()` makes of them.
     """
 
-    output = "residual added to the input, not clamped"
+    output_range = "residual added to the input, not clamped"
 
     def __init__(
         self,

@@ -55,7 +55,7 @@ class RSDehamba(nn.Module):
     """
 
     multiple = 4
-    output = "residual added to the input, not clamped"
+    output_range = "residual added to the input, not clamped"
 
     def __init__(
         self,

@@ -60,7 +60,7 @@ class UVMNet(nn.Module):
     """
 
     multiple = 16
-    output = "residual added to the input, not clamped"
+    output_range = "residual added to the input, not clamped"
 
     def __init__(
         self,

@@ -57,7 +57,7 @@ class VmambaIR(FourLevels):
     over the plane, with a parameter set for each route; the scan over channels stays as it is.
     """
 
-    output = "residual added to the input, not clamped"
+    output_range = "residual added to the input, not clamped"
 
     def __init__(
         self,

@@ -56,6 +56,11 @@ FIGURES = [
     ("promptir", "35.592", 172.71),
     ("rsdformer", "5.354", 61.92),
     ("uvmnet", "1003.94", 501.5),
+    ("mambair_dn", "15.78", 987.0),
+    ("mambair_dn_wide", "20.17", None),
+    ("mambairv2_dn", "22.66", None),
+    ("mambairv2_small", "9.62", None),
+    ("mambairv2_large", "34.09", None),
     ("vmambair_derain", "28.71", 121.18),
     ("mair_dehaze", "3.404", None),
     ("eamamba", "25.32", None),
@@ -64,7 +69,11 @@ FIGURES = [
     ("edformer", "0.865868", None),
 ]
 # At another size, or with what a scan costs: model, side, rule, the figure.
-OTHERS = [("eamamba", 256, "ours", 136.7), ("vmambair_derain", 256, "ours", 121.18 + 41.29), ("uvmnet", 256, "ours", 511.8)]
+OTHERS = [
+    ("eamamba", 256, "ours", 136.7),
+    ("vmambair_derain", 256, "ours", 121.18 + 41.29),
+    ("uvmnet", 256, "ours", 511.8),
+]
 
 
 @pytest.mark.parametrize(("name", "parameters", "macs"), FIGURES, ids=[name for name, *_ in FIGURES])

@@ -122,8 +122,8 @@ def test_an_alternating_scan_gives_every_block_a_route() -> None:
 
 def test_one_channel_is_its_published_form() -> None:
     network = small(in_channels=1, out_channels=1).eval()
-    network._modules["output"].weight.data.zero_()
-    network._modules["output"].bias.data.zero_()
+    network.output.weight.data.zero_()
+    network.output.bias.data.zero_()
     image = torch.rand(1, 1, 8, 16)
     assert torch.equal(network(image), image)
 
