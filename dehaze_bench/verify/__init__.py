@@ -28,6 +28,7 @@ from dehaze_bench.verify.state_space import check_lti, check_mamba2_block, check
 
 __all__ = ["Report", "Row", "render", "to_json", "verify"]
 
+NOTES = (".md", ".py", ".txt")
 CHECKS: dict[str, Callable[[Fixture], list[Row]]] = {
     "dcp": check_dark_channel_prior,
     "metrics_pairs": check_metrics,
@@ -51,6 +52,8 @@ def verify(paths: list[Path], samples: Path | None = None) -> Report:
     """
     rows: list[Row] = []
     problems: list[tuple[str, str]] = []
+    if len(paths) > 1:  # a shell's * also names what is written about a folder of fixtures
+        paths = [path for path in paths if not (path.is_file() and path.suffix in NOTES)]
     for path in paths:
         try:
             found = find_fixtures(path)

@@ -266,3 +266,10 @@ def test_json_is_valid_and_complete() -> None:
     assert [row["error"] for row in content["rows"]] == [1e-8, None]
     assert [row["ok"] for row in content["rows"]] == [True, False]
     assert content["problems"] == [{"fixture": "g", "message": "unknown"}]
+
+
+def test_notes_beside_fixtures_are_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("what is here")
+    golden = Path(__file__).resolve().parents[1] / "golden" / "aodnet"
+    assert verify([golden, tmp_path / "README.md"]).exit_code == 0
+    assert verify([tmp_path / "README.md"]).exit_code == 2

@@ -1,12 +1,12 @@
 """RSDformer: an effective transformer for remote sensing satellite image dehazing.
 
 Song, Fan, Li, Jin, Jin, Fan, IEEE Geoscience and Remote Sensing Letters 20, 2023 (doi 10.1109/LGRS.2023.3319832).
-Restormer's attention across channels beside a branch of convolutions that keeps details, feed-forward layers that filter
-by pooling, and skips that a learned gate mixes in.
+Restormer's attention across channels beside a branch of convolutions that keeps details, feed-forward layers that
+filter by pooling, and skips that a learned gate mixes in.
 
 | size | dim | blocks | heads | parameters | MACs at 256 x 256 |
 |---|---|---|---|---|---|
-| the published one | 24 | 4, 8, 8 | 2, 4, 8 | 5,353,988 | 61.92 G |
+| the published one | 24 | 4, 8, 8 | 2, 4, 8 | 5,354,138 | 61.92 G |
 
 The published code takes four levels and builds three; its decoder's first level and the refinement have the heads of
 level 2. A norm in each feed-forward layer and one convolution are part of its checkpoints and never used; they are kept
