@@ -264,6 +264,13 @@ def verify(argv: Arguments) -> int:
     return report.exit_code
 
 
+def data(argv: Arguments) -> int:
+    """Data sets: what is there, whether it is sound, packed copies, synthetic haze."""
+    from dehaze_bench import datasets
+
+    return datasets.run(argv)
+
+
 def profile(argv: Arguments) -> int:
     """Cost over resolution."""
     from dehaze_bench import profile as profiles
@@ -341,6 +348,7 @@ VERBS: dict[str, Callable[[Arguments], int]] = {
     "show": show,
     "check": check,
     "verify": verify,
+    "data": data,
     "env": env,
 }
 

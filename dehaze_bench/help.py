@@ -20,6 +20,7 @@ looking and checking
   show       a composed config, or a scan over a grid: its numbers and its picture
   check      everything that can be known before a run starts
   verify     golden fixtures: our output against the published one
+  data       data sets under a root: info, verify, prepare, synthesize
   env        versions, device, operator backends
 
 `dehaze-bench VERB --help` shows the options and examples of a verb. Exit codes: 0 done, 1 a job failed,
@@ -45,6 +46,22 @@ examples
   dehaze-bench train dataset=its testset=sots_indoor paths.data=/data/RESIDE recipe=dehazeformer_its
   dehaze-bench train runtime.precision=bf16 track=wandb         mixed precision, offline W&B files
   dehaze-bench train --cfg job scan=cross                       print the config and stop
+""",
+    "data": """\
+usage: dehaze-bench data info       [NAME ...] [--root DIR] [--json]
+       dehaze-bench data verify     NAME ...   [--root DIR] [--json FILE] [--html FILE] [--workers N] [--sample N]
+       dehaze-bench data prepare    NAME ...   [--root DIR] [--out DIR] [--png] [--workers N]
+       dehaze-bench data synthesize RECIPE --clear DIR --depth DIR --out DIR [key=value] ...
+
+info says which data sets and folder layouts lie under the root and compares counts with the published ones. verify
+decodes every file, checks pairs, sizes and alignment and looks for duplicates; findings make the exit code 1.
+prepare packs a set for fast random crops, or copies it as PNG, which no JPEG decoder can change. synthesize makes haze
+from clear pictures and depth. The root is DEHAZE_DATA, or ./data, unless --root says otherwise.
+
+examples
+  dehaze-bench data info --root /data/RESIDE
+  dehaze-bench data verify its sots_indoor --root /data/RESIDE --html report.html
+  dehaze-bench data prepare its --root /data/RESIDE
 """,
     "eval": """\
 usage: dehaze-bench eval run=ID [testset=NAME] [protocol=NAME] [key=value] ...
