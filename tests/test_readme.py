@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from dehaze_bench import cli, help
+from dehaze_bench import cli, help, listing
 from dehaze_bench.compose import compose_run, expand
 from dehaze_bench.registry import list_choices
 from dehaze_bench.sweep import plan
@@ -48,6 +48,8 @@ def test_commands_can_be_composed(command: str, monkeypatch: pytest.MonkeyPatch)
     if verb == "profile":
         names = {name for word in words if word.startswith("model=") for name in word[6:].split(",")}
         assert names <= {*list_choices("model"), *list_choices("model/backbone")}
+    elif verb == "ls":
+        listing.lines(words[0], words[1:])
     elif verb in ("sweep", "table"):
         plan(next(word for word in words if "=" not in word and not word.startswith("-")), overrides)
     else:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from dehaze_bench import cli, sweep
 from dehaze_bench.errors import UsageError
 from dehaze_bench.launch import launch, split_launcher
+from dehaze_bench.models.restorers.aodnet import AODNet
 from tests import tiny
 
 EXPERIMENT = """\
@@ -102,3 +104,25 @@ def test_an_unknown_launcher_names_the_extra(tmp_path: Path) -> None:
 def test_launcher_overrides_are_told_apart() -> None:
     mine, runs = split_launcher(["hydra/launcher=joblib", "scan=cross", "+hydra.launcher.n_jobs=2"])
     assert mine == ["hydra/launcher=joblib", "+hydra.launcher.n_jobs=2"] and runs == ["scan=cross"]
+
+
+def test_published_weights_are_rows_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    state = {name.replace("conv", "e_conv"): tensor for name, tensor in AODNet().state_dict().items()}
+    torch.save(state, tmp_path / "published.pth")
+    base = ", ".join(f'"{text}"' for text in (*tiny.overrides(tmp_path), f"paths.weights={tmp_path}"))
+    path = tmp_path / "published.yaml"
+    path.write_text(
+        f"name: published\nbase: [{base}]\ncolumns: [params, psnr]\nrows:\n"
+        '  - {label: here, overrides: [model=aodnet, "weights=${paths.weights}/published.pth"]}\n'
+        '  - {label: away, overrides: [model=aodnet, "weights=${paths.weights}/away.pth"]}\n'
+    )
+    assert [planned.state for planned in sweep.plan(str(path)).runs] == ["empty", "absent"]
+    with pytest.raises(UsageError, match=r"'away, seed 0': weights=.*away\.pth is not there.*paths\.weights=DIR"):
+        sweep.check(str(path))
+    assert cli.run(["sweep", str(path)]) == 1
+    assert "away.pth is not there" in capsys.readouterr().err
+    rows = {row.label: row for row in sweep.table_of(sweep.plan(str(path))).rows}
+    assert (rows["here"].kind, rows["here"].cells[0].value) == ("rerun", 1761)
+    assert rows["away"].cells[1].value is None
+    assert cli.run(["eval", *tiny.overrides(tmp_path), "model=aodnet", f"weights={tmp_path}/published.pth"]) == 0
+    assert "skipped" in capsys.readouterr().out.lower() or len(list((tmp_path / "runs").iterdir())) == 1

@@ -128,6 +128,7 @@ def _printed_row(experiment: Experiment, row: ReferenceRow, shared: set[tuple[st
         cells.append(Cell(column, "printed", value, group=group, missing=missing, flagged=flag))
     source = f"printed: {row.source} ({row.provenance}); protocol {row.protocol} on {row.testset}"
     label = f"{row.label}, {row.testset}" if several else row.label
+    label = f"{label} (unverified)" if row.provenance == "unverified" else label
     return Row(label, "printed", tuple(cells), group, remark=f"{source}; {row.note}" if row.note else source)
 
 

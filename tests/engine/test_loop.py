@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from dehaze_bench.engine import loop, state
+from dehaze_bench.engine.losses import L1
 from dehaze_bench.engine.schedule import Cosine
 from dehaze_bench.errors import JobError, Requeue
 
@@ -45,7 +46,7 @@ def plan(**changes: object) -> loop.Plan:
         eval_every=None,
         save_every=100,
         schedule=Cosine(warmup=2, floor=0.01),
-        loss=nn.functional.l1_loss,
+        loss=L1(),
         device=CPU,
     )
     return replace(base, **changes)  # type: ignore[arg-type]

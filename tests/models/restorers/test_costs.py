@@ -59,8 +59,6 @@ FIGURES = [
     ("mambair_dn", "15.78", 987.0),
     ("mambair_dn_wide", "20.17", None),
     ("mambairv2_dn", "22.66", None),
-    ("mambairv2_small", "9.62", None),
-    ("mambairv2_large", "34.09", None),
     ("vmambair_derain", "28.71", 121.18),
     ("mair_dehaze", "3.404", None),
     ("eamamba", "25.32", None),
