@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -323,17 +322,9 @@ def env(argv: Arguments) -> int:
     """Versions, device, backends."""
     as_json, argv = arguments.flag(argv, "--json")
     arguments.only_overrides("env", argv)
-    from dehaze_bench.environment import describe_environment
+    from dehaze_bench import environment
 
-    found = describe_environment("cpu")
-    if as_json:
-        print(json.dumps(found, indent=1))
-        return 0
-    backends = found.pop("backends")
-    for key, value in found.items():
-        print(f"{key:14} {value}")
-    for backend, status in backends.items():
-        print(f"{'ops/' + backend:14} {status}")
+    print(environment.to_text(environment.describe_environment("cpu"), as_json))
     return 0
 
 

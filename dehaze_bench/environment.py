@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import platform
 from typing import Any
@@ -47,3 +48,12 @@ def describe_environment(device: Any = "cpu") -> dict[str, Any]:
     found["auto/cuda"] = preferred_backend("cuda") if torch.cuda.is_available() else "no CUDA device"
     found["backends"] = available_backends()
     return found
+
+
+def to_text(found: dict[str, Any], as_json: bool = False) -> str:
+    """Return a description as lines, one per fact, or as JSON."""
+    if as_json:
+        return json.dumps(found, indent=1)
+    facts = {key: value for key, value in found.items() if key != "backends"}
+    facts |= {f"ops/{backend}": status for backend, status in found["backends"].items()}
+    return "\n".join(f"{key:14} {value}" for key, value in facts.items())

@@ -51,7 +51,8 @@ examples
 usage: dehaze-bench data info       [NAME ...] [--root DIR] [--json]
        dehaze-bench data verify     NAME ...   [--root DIR] [--json FILE] [--html FILE] [--workers N] [--sample N]
        dehaze-bench data prepare    NAME ...   [--root DIR] [--out DIR] [--png] [--workers N]
-       dehaze-bench data synthesize RECIPE --clear DIR --depth DIR --out DIR [key=value] ...
+       dehaze-bench data synthesize RECIPE --clear DIR --depth DIR --out DIR [--workers N] [key=value] ...
+       dehaze-bench data synthesize rshaze --clear DIR --cirrus DIR --out DIR [--workers N] [key=value] ...
 
 info says which data sets and folder layouts lie under the root and compares counts with the published ones. verify
 decodes every file, checks pairs, sizes and alignment and looks for duplicates; findings make the exit code 1.
@@ -62,6 +63,7 @@ examples
   dehaze-bench data info --root /data/RESIDE
   dehaze-bench data verify its sots_indoor --root /data/RESIDE --html report.html
   dehaze-bench data prepare its --root /data/RESIDE
+  dehaze-bench data synthesize its --clear nyu/rgb --depth nyu/depth --out made margin=10
 """,
     "eval": """\
 usage: dehaze-bench eval run=ID [testset=NAME] [protocol=NAME] [key=value] ...
