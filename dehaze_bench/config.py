@@ -27,6 +27,8 @@ NUMERICS = 1
 OPERATIONAL = ("runtime", "track", "paths")
 # Where files lie on this machine says nothing about the experiment.
 LOCATION_KEYS = frozenset({"root", "cache_dir", "cache_scenes", "encoder_weights", "features"})
+# Keys that came later than runs that lack them: with this value a config is the one without the key.
+NEUTRAL: dict[str, Any] = {"exclude_test_scenes": False}
 # Keys of a group that build.py reads and the class does not. Of a file of weights its sha256 counts, which compose.py
 # adds, not its place.
 BUILD_KEYS = {
@@ -137,7 +139,8 @@ def identify(half: dict[str, Any], choices: dict[str, str], verb: str = "train")
 
 def _without_locations(value: Any) -> Any:
     if isinstance(value, dict):
-        return {k: _without_locations(v) for k, v in value.items() if k not in LOCATION_KEYS}
+        kept = {k: v for k, v in value.items() if k not in LOCATION_KEYS and not (k in NEUTRAL and v == NEUTRAL[k])}
+        return {k: _without_locations(v) for k, v in kept.items()}
     if isinstance(value, list):
         return [_without_locations(item) for item in value]
     return value

@@ -49,7 +49,8 @@ examples
 """,
     "data": """\
 usage: dehaze-bench data info       [NAME ...] [--root DIR] [--json]
-       dehaze-bench data verify     NAME ...   [--root DIR] [--json FILE] [--html FILE] [--workers N] [--sample N]
+       dehaze-bench data verify     NAME ...   [--root DIR] [--json FILE] [--html FILE] [--workers N]
+                                              [--sample N] [--fresh]
        dehaze-bench data prepare    NAME ...   [--root DIR] [--out DIR] [--png] [--workers N]
        dehaze-bench data synthesize RECIPE --clear DIR --depth DIR --out DIR [--workers N] [key=value] ...
        dehaze-bench data synthesize rshaze --clear DIR --cirrus DIR --out DIR [--workers N] [key=value] ...
@@ -57,7 +58,8 @@ usage: dehaze-bench data info       [NAME ...] [--root DIR] [--json]
 info says which data sets and folder layouts lie under the root and compares counts with the published ones. verify
 decodes every file, checks pairs, sizes and alignment and looks for duplicates; findings make the exit code 1.
 prepare packs a set for fast random crops, or copies it as PNG, which no JPEG decoder can change. synthesize makes haze
-from clear pictures and depth. The root is DEHAZE_DATA, or ./data, unless --root says otherwise.
+from clear pictures and depth. The root is DEHAZE_DATA, or ./data, unless --root says otherwise; dataset.KEY=VALUE and
+testset.KEY=VALUE change a set, and dataset.root may be a packed copy. --fresh forgets what was verified before.
 
 examples
   dehaze-bench data info --root /data/RESIDE

@@ -167,3 +167,12 @@ def test_describe_type_speaks_of_schema_keys_only() -> None:
     assert config.describe_type("train.augment") == "a list such as [a,b]"
     assert config.describe_type("model.width") is None
     assert config.describe_type("train") is None
+
+
+def test_a_key_that_came_later_does_not_move_older_runs() -> None:
+    composed = compose_run(["dataset=ots"])
+    half = config.scientific(composed.cfg)
+    assert "exclude_test_scenes" not in half["dataset"]
+    excluded = compose_run(["dataset=ots", "dataset.exclude_test_scenes=true"])
+    assert config.scientific(excluded.cfg)["dataset"]["exclude_test_scenes"] is True
+    assert config.identify(half, {}) != config.identify(config.scientific(excluded.cfg), {})

@@ -11,7 +11,8 @@ PACKAGE = Path(__file__).resolve().parents[1] / "dehaze_bench"
 
 # From the top down; a module imports its own level or lower ones. Leaves may be imported by all.
 LEVELS = {
-    "cli": 4, "launch": 4, "run": 4, "sweep": 4, "source": 4, "listing": 4, "compose": 4, "profile": 4, "identify": 4, "datasets": 4,
+    "cli": 4, "launch": 4, "run": 4, "sweep": 4, "source": 4, "listing": 4, "compose": 4, "profile": 4, "identify": 4,
+    "datasets": 4,
     "build": 3, "infer": 3, "verify": 3, "environment": 3,
     "counting": 3, "profiling": 3,
     "engine": 2, "results": 2, "track": 2, "weights": 2,
@@ -21,7 +22,7 @@ LEVELS = {
 LEAVES = {"errors", "config", "registry", "help", "arguments", ""}
 SIBLINGS = {2: {("engine", "track"), ("engine", "results")}, 1: {("models", "nn")}}
 CONFIG_READERS = {"cli", "run", "launch", "build", "compose", "sweep", "source", "config"}
-HYDRA_READERS = {"build", "compose", "launch", "source", "run", "cli", "config"}
+HYDRA_READERS = {"build", "compose", "launch", "source", "run", "cli", "config", "datasets"}
 
 
 def modules() -> list[Path]:

@@ -7,6 +7,7 @@ rotation.
 
 from __future__ import annotations
 
+import io
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,14 +67,19 @@ def read_size(path: Path) -> tuple[int, int]:
 
 
 def read_image(path: Path) -> np.ndarray:
-    """Decode a PNG or JPEG to float32 RGB (H, W, 3) in [0, 1].
+    """Decode a PNG or JPEG to float32 RGB (H, W, 3) in [0, 1]; conversions and errors as in `read_pixels`."""
+    return read_pixels(path).astype(np.float32) / np.float32(255)
+
+
+def read_pixels(path: Path, data: bytes | None = None) -> np.ndarray:
+    """Decode a PNG or JPEG to uint8 RGB (H, W, 3), from `data` where the bytes of the file are at hand.
 
     Grey, palette and alpha pictures are converted to three channels, with one warning per folder that says
     how. Raises UsageError, which names the file, if it is missing, truncated, not a picture, or of a mode
     that has no 8-bit RGB meaning (16 bit, float).
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path if data is None else io.BytesIO(data)) as image:
             image.load()
             mode = image.mode
             if mode != "RGB":
@@ -83,10 +89,15 @@ def read_image(path: Path) -> np.ndarray:
                         f"(or {', '.join(_CONVERSIONS)}, which are converted). Save it as an 8-bit RGB PNG."
                     )
                 _tell(mode, path)
-            pixels = np.asarray(image if mode == "RGB" else image.convert("RGB"), dtype=np.uint8)
+            return np.asarray(image if mode == "RGB" else image.convert("RGB"), dtype=np.uint8)
     except (OSError, SyntaxError, ValueError) as error:
-        raise _undecodable(path, error) from error
-    return pixels.astype(np.float32) / np.float32(255)
+        raise _undecodable(path, error, data) from error
+
+
+def to_planes(pixels: np.ndarray) -> np.ndarray:
+    """Turn uint8 (H, W, 3) into contiguous float32 (3, H, W) in [0, 1]."""
+    planes = np.ascontiguousarray(pixels.transpose(2, 0, 1)).astype(np.float32)
+    return np.divide(planes, np.float32(255), out=planes)
 
 
 def write_image(path: Path, pixels: np.ndarray) -> None:
@@ -105,9 +116,11 @@ def _tell(mode: str, path: Path) -> None:
         _log.warning("%s: %s picture converted to RGB (%s); said once per folder", path, mode, _CONVERSIONS[mode])
 
 
-def _undecodable(path: Path, error: Exception) -> UsageError:
+def _undecodable(path: Path, error: Exception, data: bytes | None = None) -> UsageError:
     if isinstance(error, FileNotFoundError):
         return UsageError(f"{path}: the file is missing. Restore it, or take its name out of the folder.")
+    if data is not None and not path.exists():
+        return UsageError(f"{path}: {decoder()} cannot decode its {len(data)} packed bytes ({error}).")
     if not path.is_file():
         return UsageError(f"{path}: expected a PNG or JPEG file, found something else ({error}).")
     return UsageError(

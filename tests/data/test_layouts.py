@@ -1,23 +1,31 @@
 from __future__ import annotations
 
+import importlib
 import inspect
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-import dehaze_bench.data
 from dehaze_bench.data import FolderCrops, FolderPairs, TestPair, read_image
+from dehaze_bench.data.folders import find_pairs, find_places
+from dehaze_bench.data.known import CLEAR_FOLDERS, HAZY_FOLDERS, KNOWN, ROLES
 from dehaze_bench.errors import UsageError
+from tests.data.trees import MARGIN, Tree, grow, picture_of, trees
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
 
+@cache
+def _node(file: str) -> dict:
+    return OmegaConf.to_container(OmegaConf.load(CONF / file), resolve=False)
+
+
 def settings(file: str) -> dict:
     """Read the plain arguments of a config, without its target and root."""
-    node = OmegaConf.load(CONF / file)
-    return {k: v for k, v in OmegaConf.to_container(node, resolve=False).items() if k not in ("_target_", "root")}
+    return {k: v for k, v in _node(file).items() if k not in ("_target_", "root")}
 
 
 def sots_indoor(root: Path) -> FolderPairs:
@@ -45,8 +53,8 @@ def test_configs_name_arguments_that_exist(file: str) -> None:
     assert (CONF / file).read_text().startswith("# ")
     node = OmegaConf.to_container(OmegaConf.load(CONF / file), resolve=False)
     package, _, name = node.pop("_target_").rpartition(".")
-    assert package == "dehaze_bench.data"
-    inspect.signature(getattr(dehaze_bench.data, name)).bind(**node)
+    assert package.split(".")[:2] == ["dehaze_bench", "data"]
+    inspect.signature(getattr(importlib.import_module(package), name)).bind(**node)
 
 
 def test_sots_is_found_paired_by_prefix_and_cut_by_ten(tree: Path) -> None:
@@ -208,3 +216,156 @@ def test_real_its_pairs_have_the_known_psnr(shared: Path) -> None:
     assert found == pytest.approx([12.3738, 10.8796, 10.8990, 14.3897], abs=1e-4)
     crop = dataset.sample(0, 256, np.random.default_rng(0))
     assert 8 < psnr(crop.hazy, crop.clear) < 20
+
+
+def load(tree: Tree, root: Path, **changes: object) -> FolderPairs | FolderCrops:
+    make = FolderCrops if tree.role == "train" else FolderPairs
+    return make(root=str(root), **(settings(tree.config) | changes))
+
+
+PARTS = sorted({(tree.name, tree.role) for tree in trees()})
+
+
+@pytest.mark.parametrize(("name", "role"), PARTS)
+def test_every_set_is_found_in_every_shape_and_paired(name: str, role: str, tmp_path: Path) -> None:
+    for number, tree in enumerate(each for each in trees() if (each.name, each.role) == (name, role)):
+        assert_found(tree, tmp_path / str(number))
+
+
+def assert_found(tree: Tree, root: Path) -> None:
+    expected = grow(root, tree)
+    found = load(tree, root)
+    assert found.pairs.names == expected, tree
+    part = KNOWN[tree.name].part(tree.role)
+    assert part is not None
+    keepers = {s.keeper for s in part.shapes if s.base.lower() == tree.shape.base.lower()}
+    assert any(found.layout.endswith(f"({keeper})") for keeper in keepers), (tree, found.layout)
+    if found.pairs.clear is None:
+        assert not part.truth
+        return
+    for hazy, clear in zip(found.pairs.hazy, found.pairs.clear, strict=True):
+        name = f"{clear.parent.name}/{clear.stem}" if "/" in expected[0] else clear.stem
+        whole = picture_of(name, *read_image(clear).shape[:2])
+        if tree.name == "sots_indoor":
+            whole = whole[MARGIN:-MARGIN, MARGIN:-MARGIN]
+        assert np.abs(read_image(hazy) * 255 - (0.5 * whole + 120)).mean() < 6, tree  # JPEG
+
+
+@pytest.mark.parametrize("group", ["dataset", "testset"])
+def test_folders_of_configs_are_known_shapes(group: str, tmp_path: Path) -> None:
+    """Else the shapes of `known` would not be tried for them."""
+    role = "train" if group == "dataset" else "test"
+    for name, known in KNOWN.items():
+        part = known.part(role)
+        assert (part is not None) == (CONF / f"{group}/{name}.yaml").is_file(), name
+        if part is not None:
+            tree = Tree(name, role, part.shapes[-1])
+            load(tree, _grown(tmp_path / name / role, tree))
+
+
+def _grown(root: Path, tree: Tree) -> Path:
+    grow(root, tree)
+    return root
+
+
+def _tree(name: str, role: str, keeper: str, whole: bool = False) -> Tree:
+    part = KNOWN[name].part(role)
+    assert part is not None
+    return Tree(name, role, next(s for s in part.shapes if s.keeper == keeper and s.whole == whole))
+
+
+def test_letter_case_hyphens_and_an_outer_folder_do_not_matter(tmp_path: Path) -> None:
+    grow(tmp_path, _tree("dense_haze", "test", "c-yn"))
+    (tmp_path / "datasets").mkdir()
+    (tmp_path / "dense_haze").rename(tmp_path / "datasets" / "DENSE-Haze")
+    found = load(_tree("dense_haze", "test", "c-yn"), tmp_path)
+    assert found.pairs.names == ["51_hazy", "52_hazy", "53_hazy", "54_hazy", "55_hazy"]
+    assert "datasets/DENSE-Haze" in found.layout
+
+
+def test_a_folder_of_the_users_own_is_not_second_guessed(tmp_path: Path) -> None:
+    tree = _tree("its", "train", "DehazeFormer")
+    grow(tmp_path, tree)
+    assert len(load(tree, tmp_path)) == 4
+    with pytest.raises(UsageError, match=r"its: no known layout under"):
+        load(tree, tmp_path, folders=["my_its"])
+    with pytest.raises(UsageError, match=r"its: no known layout under"):
+        load(tree, tmp_path, hazy=["foggy"])
+
+
+@pytest.mark.parametrize("name", ["nh_haze", "dense_haze", "o_haze", "i_haze"])
+def test_both_families_of_splits(name: str, tmp_path: Path) -> None:
+    num = {"o_haze": 45, "i_haze": 35}.get(name, 55)
+    tree = _tree(name, "train", "official", whole=True)
+    grow(tmp_path, tree)
+    usual, challenge = (split for split, _ in KNOWN[name].splits)
+    assert (usual, challenge) == (f"first{num - 5}", f"first{num - 10}")
+    numbers = {
+        split: [int(picture[:2]) for picture in load(tree, tmp_path, split=split).pairs.names]
+        for split in (None, usual, challenge)
+    }
+    assert numbers[None] == numbers[usual] == [1, 2, num - 5]
+    assert numbers[challenge] == [1, 2]
+    config = settings(f"dataset/{name}_{challenge}.yaml")
+    assert len(FolderCrops(root=str(tmp_path), **config)) == 2
+    found = load(_tree(name, "test", "official", whole=True), tmp_path)
+    assert [int(picture[:2]) for picture in found.pairs.names] == list(range(num - 4, num + 1))
+    assert "by the split" in found.layout
+    with pytest.raises(UsageError, match=rf"{name}: split=first4 is not known. Did you mean 'first"):
+        load(tree, tmp_path, split="first4")
+
+
+def test_a_split_of_a_set_without_splits_is_refused(tmp_path: Path) -> None:
+    tree = _tree("its", "train", "FFA-Net")
+    grow(tmp_path, tree)
+    with pytest.raises(UsageError, match=r"its: split=first50 is not known; this set comes without named splits"):
+        load(tree, tmp_path, split="first50")
+
+
+def test_a_list_of_pictures_must_be_complete(tmp_path: Path) -> None:
+    tree = _tree("ots", "train", "AdaIR")
+    names = grow(tmp_path, tree)
+    gone = next((tmp_path / tree.shape.base).rglob(f"{names[0]}.jpg"))
+    gone.unlink()
+    with pytest.raises(UsageError, match=rf"1 of 3 pictures of the list .*hazy_outside.txt are missing: {names[0]}"):
+        load(tree, tmp_path)
+
+
+def test_scenes_of_the_test_set_are_left_out_of_ots(tmp_path: Path) -> None:
+    tree = _tree("ots", "train", "gUNet")
+    grow(tmp_path, tree)
+    with pytest.raises(UsageError, match=r"ots: exclude_test_scenes needs sots_outdoor under .*Unpack it there"):
+        load(tree, tmp_path, exclude_test_scenes=True)
+    grow(tmp_path, _tree("sots_outdoor", "test", "AdaIR"))
+    assert len(load(tree, tmp_path)) == 4
+    kept = load(tree, tmp_path, exclude_test_scenes=True)
+    assert kept.pairs.names == ["0025_0.8_0.04", "0025_0.9_0.2", "0099_0.95_0.16"]
+    assert isinstance(kept, FolderCrops)
+    assert [kept.sample(i, 8, np.random.default_rng(0)).name for i in range(3)] == kept.pairs.names
+    assert "1 pairs of 1 scenes left out, which the test set has too" in kept.layout
+    its_tree = _tree("its", "train", "FFA-Net")
+    grow(tmp_path, its_tree)
+    with pytest.raises(UsageError, match=r"its: exclude_test_scenes is for ots"):
+        load(its_tree, tmp_path, exclude_test_scenes=True)
+
+
+def test_a_pattern_pairs_any_two_folders(tmp_path: Path, picture) -> None:
+    for number in (1, 2):
+        picture(tmp_path / f"a/foggy{number}_cam.png")
+        picture(tmp_path / f"b/sunny{number}.png")
+    arguments = {"name": "pairs", "root": str(tmp_path), "folders": ["."], "hazy": "a", "clear": "b"}
+    found = find_pairs(**arguments, match="foggy*_cam:sunny*")
+    assert found.clear is not None
+    assert [path.stem for path in found.clear] == ["sunny1", "sunny2"]
+    with pytest.raises(UsageError, match=r"2 of 2 pictures have no clear one .*needs cloudy1\.png"):
+        find_pairs(**arguments, match="foggy*_cam:cloudy*")
+    with pytest.raises(UsageError, match=r"match=foggy\* is no rule: write HAZY:CLEAR"):
+        find_pairs(**arguments, match="foggy*")
+
+
+def test_places_of_unknown_sets_are_none(tmp_path: Path) -> None:
+    assert find_places("mine", "train", tmp_path) == []
+    assert find_places("its", "test", tmp_path) == []
+    assert find_places("its", "train", tmp_path / "nowhere") == []
+    assert ROLES == ("train", "test")
+    assert set(HAZY_FOLDERS).isdisjoint(CLEAR_FOLDERS)

@@ -1,0 +1,363 @@
+"""Finding the folders of a data set under a root, in any of the shapes that people keep it in, and pairing files.
+
+The candidates of the config come first. Where none of them is there, and they are those of a known set, the shapes
+of `known` are tried: a root that serves another repository serves here, without renaming or links.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dehaze_bench.data.known import (
+    CLEAR_ENDINGS,
+    CLEAR_FOLDERS,
+    HAZY_ENDINGS,
+    HAZY_FOLDERS,
+    HOLDERS,
+    KNOWN,
+    ROLES,
+    Part,
+    Shape,
+)
+from dehaze_bench.data.matching import MATCHES, check_rule, choose, expected_partner, pair
+from dehaze_bench.data.pairs import SUFFIXES
+from dehaze_bench.errors import UsageError
+
+# Training sets with scenes that a test set has too.
+TEST_OF = {"ots": "sots_outdoor"}
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The pairs that were found, in name order, and how."""
+
+    layout: str
+    names: list[str]
+    hazy: list[Path]
+    clear: list[Path] | None
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a set lies: its folders of hazy and clear pictures (none without truth), and whose habit that is."""
+
+    keeper: str
+    hazy: tuple[Path, ...]
+    clear: tuple[Path, ...]
+    whole: bool = False
+    listing: Path | None = None
+    clips: bool = False
+
+
+def find_places(name: str, role: str, root: str | Path) -> list[Place]:
+    """Return every known shape of a set that is there under a root, the most usual first; empty for unknown names."""
+    part = KNOWN[name].part(role) if name in KNOWN and role in ROLES else None
+    root = Path(root).expanduser()
+    if part is None or not root.is_dir():
+        return []
+    found: dict[tuple[tuple[Path, ...], tuple[Path, ...]], Place] = {}
+    look = _Lookup()
+    for shape in part.shapes:
+        for base in look.bases(root, shape.base):
+            place = _try_shape(root, base, shape)
+            if place is not None:
+                found.setdefault((place.hazy, place.clear), place)
+    if part.truth:  # any other mixture of the usual names of subfolders
+        for folder in part.bases:
+            for base in [] if folder == "." else look.bases(root, folder):
+                hazy = next((c for h in HAZY_FOLDERS if (c := look.child(base, h)) is not None), None)
+                clear = next((c for h in CLEAR_FOLDERS if (c := look.child(base, h)) is not None), None)
+                if hazy is None or clear is None or any(hazy in p.hazy for p in found.values()):
+                    continue
+                if _holds_pictures(hazy) and _holds_pictures(clear):
+                    found[(hazy,), (clear,)] = Place("mixed names", (hazy,), (clear,))
+    return list(found.values())
+
+
+def find_pairs(
+    name: str,
+    root: str,
+    folders: Sequence[str],
+    hazy: Sequence[str] | str,
+    clear: Sequence[str] | str | None,
+    match: str,
+    role: str | None = None,
+    split: str | None = None,
+    place: Place | None = None,
+) -> Pairs:
+    """Find the folders of a data set and pair their pictures; UsageError says what is found and expected.
+
+    With a `role` ("train" or "test") the known shapes are tried after `folders`. `split` names one of the set's
+    splits; where both parts lie in one folder the usual one is taken without being asked for. A `place` that has been
+    found already is not looked for again.
+    """
+    check_rule(name, match)
+    place = place or _locate(name, Path(root).expanduser(), folders, hazy, clear, role)
+    files = _collect(name, place, place.hazy, HAZY_ENDINGS)
+    if place.listing is not None:
+        files = _listed_in(name, place.listing, files)
+    keep = belongs(name, role or "test", split, place.whole)
+    names = [n for n in sorted(files) if keep(n)]
+    if not names:
+        raise UsageError(
+            f"{name}: none of the {len(files)} pictures in {place.hazy[0]} belongs to its {role} part"
+            f"{f' of split {split}' if split else ''}; found {shorten(sorted(files))}. Complete the set."
+        )
+    where = " and ".join(str(folder) for folder in place.hazy)
+    said = f" ({place.keeper})" if place.keeper else ""
+    chosen = f", {len(names)} of {len(files)} by the split" if len(names) < len(files) else ""
+    if not place.clear or clear is None:
+        layout = f"hazy {where}, {len(names)} pictures, no clear ones{chosen}{said}"
+        return Pairs(layout, names, [files[n] for n in names], None)
+    clear_files = _collect(name, place, place.clear, CLEAR_ENDINGS)
+    rule, partners = pair(names, clear_files, match)
+    missing = [n for n, partner in zip(names, partners, strict=True) if partner is None]
+    if missing:
+        raise UsageError(
+            f"{name}: {len(missing)} of {len(names)} pictures have no clear one ({MATCHES.get(rule, rule)}). "
+            f"First: {files[missing[0]]} needs {expected_partner(rule, missing[0])}.png in {place.clear[0]}, "
+            f"which holds {shorten([path.name for path in clear_files.values()])}. "
+            "Complete the clear folder, remove the hazy pictures, or set another match rule: equal, prefix, ending, "
+            "or a pattern such as *_hazy:*_GT."
+        )
+    truth = " and ".join(str(folder) for folder in place.clear)
+    layout = f"hazy {where}, clear {truth}, {len(names)} pairs, {MATCHES.get(rule, rule)}{chosen}{said}"
+    return Pairs(layout, names, [files[n] for n in names], [p for p in partners if p is not None])
+
+
+def select(pairs: Pairs, keep: Callable[[str], bool], remark: str = "") -> Pairs:
+    """Return the pairs whose names are to be kept."""
+    kept = [i for i, name in enumerate(pairs.names) if keep(name)]
+    clear = None if pairs.clear is None else [pairs.clear[i] for i in kept]
+    return Pairs(pairs.layout + remark, [pairs.names[i] for i in kept], [pairs.hazy[i] for i in kept], clear)
+
+
+def scene_of(name: str) -> str:
+    """Return the scene that a picture's name begins with: 25 of 0025_0.8_0.04."""
+    head = name.split("_", 1)[0]
+    return str(int(head)) if head.isdecimal() else head
+
+
+def number_of(name: str) -> int | None:
+    """Return the first number in a name, None where there is none."""
+    found = re.search(r"\d+", name)
+    return int(found.group()) if found else None
+
+
+def shorten(entries: Sequence[str], limit: int = 8) -> str:
+    """Return the first entries as text, and how many there are in all."""
+    if not entries:
+        return "nothing"
+    return ", ".join(entries[:limit]) + (f", ... ({len(entries)} in all)" if len(entries) > limit else "")
+
+
+def belongs(name: str, role: str, split: str | None, whole: bool = False) -> Callable[[str], bool]:
+    """Return whether a picture is in the part of a split, by its number; of the usual one if the set lies `whole`."""
+    known = KNOWN.get(name)
+    if split is not None and (known is None or not known.splits):
+        raise UsageError(f"{name}: split={split} is not known; this set comes without named splits. Leave it out.")
+    if known is None or (split is None and not whole):
+        return lambda _: True
+    if split is not None:
+        choose(name, "split", split, dict(known.splits))
+    low, high = (known.split(split) or {}).get(role, (0, None))
+    return lambda n: (i := number_of(n)) is not None and low <= i and (high is None or i <= high)
+
+
+def _locate(
+    name: str,
+    root: Path,
+    folders: Sequence[str],
+    hazy: Sequence[str] | str,
+    clear: Sequence[str] | str | None,
+    role: str | None,
+) -> Place:
+    hazy_names, clear_names = _listed(hazy), None if clear is None else _listed(clear)
+    point = f"Set paths.data=DIR (or DEHAZE_DATA=DIR) to the folder that holds it, or give {name} another root."
+    shape = f"{{{','.join(hazy_names)}}}" + ("" if clear_names is None else f" and {{{','.join(clear_names)}}}")
+    inside = "" if list(folders) == ["."] else f"{' or '.join(folders)} in it, with "
+    expected = f"expected {inside}the subfolders {shape}"
+    if not root.is_dir():
+        raise UsageError(f"{name}: the data root {root.absolute()} does not exist; {expected}. {point}")
+    places = find_places(name, role, root) if role else []
+    partial = ""
+    for folder in folders:
+        base = root / folder
+        hazy_folder = next((base / h for h in hazy_names if (base / h).is_dir()), None)
+        clear_folder = next((base / c for c in clear_names or () if (base / c).is_dir()), None)
+        if hazy_folder is not None and (clear is None or clear_folder is not None):
+            found = Place("", (hazy_folder,), (clear_folder,) if clear_folder else ())
+            return next((p for p in places if (p.hazy, p.clear) == (found.hazy, found.clear)), _inner(found, places))
+        if base.is_dir() and not partial and base != root:
+            lacks = "hazy" if hazy_folder is None else "clear"
+            partial = f" {base} is there but has no {lacks} folder: it holds {shorten(_listdir(base))}."
+    usual = hazy_names == list(HAZY_FOLDERS) and clear_names in (None, list(CLEAR_FOLDERS))
+    part = KNOWN[name].part(role) if role in ROLES and name in KNOWN else None
+    if usual and places and part is not None and all(_is_base(part, folder) for folder in folders):
+        return places[0]
+    raise UsageError(
+        f"{name}: no known layout under {root.absolute()}, which holds {shorten(_listdir(root))}; "
+        f"{expected}.{partial} {point}"
+    )
+
+
+def _inner(found: Place, places: Sequence[Place]) -> Place:
+    """Return the known shape further inside, where the folders that were found hold only folders (synthetic/part1)."""
+    if _holds_pictures(found.hazy[0]):
+        return found
+    return next((p for p in places if all(folder.is_relative_to(found.hazy[0]) for folder in p.hazy)), found)
+
+
+def _is_base(part: Part, folder: str) -> bool:
+    """Whether a folder of the config is one of the known: a folder of the user's own is not to be second-guessed."""
+    words = [_plain(word) for word in folder.split("/")]
+    bases = [[_plain(word) for word in shape.base.split("/")] for shape in part.shapes]
+    return words in bases or (words[0] in map(_plain, HOLDERS) and words[1:] in bases)
+
+
+class _Lookup:
+    """Subfolders by name, each folder being listed once: a root may be searched for a hundred names."""
+
+    def __init__(self) -> None:
+        self._inside: dict[Path, dict[str, list[str]]] = {}
+
+    def bases(self, root: Path, base: str) -> Iterator[Path]:
+        """Yield where a base is, below the root or below one of the holders."""
+        for holder in HOLDERS:
+            folder: Path | None = root
+            for word in f"{holder}/{base}".strip("/").split("/"):
+                folder = self.child(folder, word) if folder is not None else None
+            if folder is not None:
+                yield folder
+
+    def child(self, folder: Path, name: str) -> Path | None:
+        """Return a subfolder, by its exact name or one that differs in letter case, hyphens and the like."""
+        if name == ".":
+            return folder
+        if folder not in self._inside:
+            self._inside[folder] = {}
+            with os.scandir(folder) as entries:
+                for entry in sorted((e for e in entries if e.is_dir()), key=lambda e: e.name):
+                    self._inside[folder].setdefault(_plain(entry.name), []).append(entry.name)
+        alike = self._inside[folder].get(_plain(name), [])
+        return folder / (name if name in alike else alike[0]) if alike else None
+
+
+def _plain(name: str) -> str:
+    return "".join(letter for letter in name.lower() if letter.isalnum())
+
+
+def _try_shape(root: Path, base: Path, shape: Shape) -> Place | None:
+    hazy = _subfolders(base, shape.hazy, HAZY_ENDINGS if shape.clear else ("",))
+    clear = _subfolders(base, shape.clear, CLEAR_ENDINGS)
+    if not hazy or (shape.clear and not clear):
+        return None
+    tops = dict.fromkeys((root, root.absolute().parent, base.absolute().parent.parent.parent))
+    lists = [top / shape.listing for top in tops] if shape.listing else []
+    listing = next((path for path in lists if path.is_file()), None)
+    if shape.clips and not all(any(_subfolders(folder, ("*",), ())) for folder in (*hazy, *clear)):
+        return None
+    return Place(shape.keeper, hazy, clear, shape.whole, listing, shape.clips)
+
+
+def _subfolders(base: Path, candidates: Sequence[str], endings: tuple[str, ...]) -> tuple[Path, ...]:
+    """Return the folders of the first candidate that is there; of "." only if pictures of these endings lie in it."""
+    for candidate in candidates:
+        if candidate == ".":
+            if _holds_pictures(base, endings):
+                return (base,)
+        elif "*" in candidate:
+            several = tuple(sorted(path for path in base.glob(candidate) if path.is_dir()))
+            if several:
+                return several
+        elif _is_exactly(base, candidate):
+            return (base / candidate,)
+    return ()
+
+
+def _is_exactly(base: Path, candidate: str) -> bool:
+    """Whether a folder is there in these letters, also where the disk does not tell gt from GT."""
+    path = base / candidate
+    return path.is_dir() and path.name in os.listdir(path.parent)
+
+
+def _is_picture(name: str) -> bool:
+    return name.lower().endswith(SUFFIXES) and not name.startswith(".")
+
+
+def _holds_pictures(folder: Path, endings: tuple[str, ...] = ("",)) -> bool:
+    with os.scandir(folder) as entries:
+        return any(_is_picture(entry.name) and Path(entry.name).stem.endswith(endings) for entry in entries)
+
+
+def _collect(name: str, place: Place, folders: Sequence[Path], endings: tuple[str, ...]) -> dict[str, Path]:
+    """Return stem -> file over all folders; where hazy and clear ones share a folder, only those of the endings."""
+    files: dict[str, Path] = {}
+    if place.clips:
+        inside = [clip for folder in folders for clip in sorted(folder.iterdir()) if clip.is_dir()]
+        return {f"{clip.name}/{stem}": path for clip in inside for stem, path in _pictures(name, clip).items()}
+    for folder in folders:
+        for stem, path in _pictures(name, folder).items():
+            if place.hazy == place.clear and not stem.endswith(endings):
+                continue
+            if stem in files:
+                raise UsageError(f"{name}: {files[stem]} and {path} share one name. Keep one of them.")
+            files[stem] = path
+    return files
+
+
+def _listed_in(name: str, listing: Path, files: dict[str, Path]) -> dict[str, Path]:
+    stems = [Path(line.strip()).stem for line in listing.read_text(encoding="utf-8").splitlines() if line.strip()]
+    missing = [stem for stem in stems if stem not in files]
+    if missing:
+        raise UsageError(
+            f"{name}: {len(missing)} of {len(stems)} pictures of the list {listing} are missing: {shorten(missing)}. "
+            "Complete the set, or move the list away to use what is there."
+        )
+    return {stem: files[stem] for stem in stems}
+
+
+def _pictures(name: str, folder: Path) -> dict[str, Path]:
+    """Return stem -> file for the pictures of a folder; UsageError if there is none or two share a stem."""
+    files: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if _is_picture(path.name):
+            if path.stem in files:
+                raise UsageError(f"{name}: {files[path.stem]} and {path.name} share one name. Keep one of them.")
+            files[path.stem] = path
+    if not files:
+        raise UsageError(
+            f"{name}: no pictures in {folder}, which holds {shorten(_listdir(folder))}; "
+            f"expected files ending in {', '.join(SUFFIXES)}. Unpack the data set there."
+        )
+    return files
+
+
+def shared_scenes(name: str, root: str) -> Collection[str]:
+    """Return the scenes of the test set that shares some with this training set; UsageError if it is not there."""
+    if name not in TEST_OF:
+        raise UsageError(
+            f"{name}: exclude_test_scenes is for {', '.join(TEST_OF)}, whose scenes recur in a test set. Leave it out."
+        )
+    scenes: set[str] = set()
+    for place in find_places(TEST_OF[name], "test", root):
+        for folder in place.hazy:
+            scenes |= {scene_of(stem) for stem in _pictures(name, folder)}
+    if not scenes:
+        raise UsageError(
+            f"{name}: exclude_test_scenes needs {TEST_OF[name]} under {Path(root).expanduser().absolute()}, to read "
+            "which scenes it has. Unpack it there, or leave exclude_test_scenes out."
+        )
+    return scenes
+
+
+def _listed(value: Sequence[str] | str) -> list[str]:
+    return [value] if isinstance(value, str) else list(value)
+
+
+def _listdir(folder: Path) -> list[str]:
+    return sorted(entry.name + ("/" if entry.is_dir() else "") for entry in folder.iterdir())
