@@ -6,7 +6,6 @@ Folders are searched in this order: `./conf` of the user, then the packaged one.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from dehaze_bench.config import SECTIONS, Config, Identity, describe_type, identify, locate, parameters_of, scientific
+from dehaze_bench.digest import hash_file
 from dehaze_bench.errors import UsageError, nearest
 from dehaze_bench.registry import conf_dirs, list_choices, list_groups
 
@@ -139,8 +139,7 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
 def _hash_file(path: Path, key: str) -> str:
     """Return the sha256 of a file of weights: what a run starts from, wherever the file lies."""
     try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        return hash_file(path)
     except OSError as error:
         raise UsageError(f"{key}={path} cannot be read: {error.strerror}. Give a file.") from error
 

@@ -73,7 +73,7 @@ def _models(families: set[str]) -> list[list[str]]:
     found: dict[str, list[str]] = {}
     for name in list_choices("model"):
         target = re.search(r"^_target_:\s*(\S+)", find_choice("model", name).read_text(encoding="utf-8"), re.MULTILINE)
-        family = target[1].split(".")[-2] if target and "." in target[1] else ""
+        family = family_of(target[1]) if target else ""
         if family in families:
             found.setdefault(family, []).append(name)
     return list(found.values())

@@ -14,11 +14,11 @@ from torch import nn
 
 from dehaze_bench import build
 from dehaze_bench.compose import Composed, compose_run, evaluated, find_weights, parse
+from dehaze_bench.digest import hash_file
 from dehaze_bench.errors import UsageError
 from dehaze_bench.identify import identify
 from dehaze_bench.results.store import Store, StoredRun
 from dehaze_bench.weights import load_own, load_published, read_metadata
-from dehaze_bench.weights.files import hash_file
 from dehaze_bench.weights.keymaps import family_of
 from dehaze_bench.weights.published import PROTOCOLS
 
@@ -89,8 +89,8 @@ def _identified(keys: Mapping[str, Override]) -> list[str]:
     if not isinstance(weights, str) or ("model" in keys and "protocol" in keys) or is_own(Path(weights)):
         return []
     if "model" in keys:
-        family = family_of(build.meta_model(compose_run([f"model={keys['model'].value()}"]).cfg))
-        protocol, found = PROTOCOLS.get(family), []
+        target = str(compose_run([f"model={keys['model'].value()}"]).cfg.model["_target_"])
+        protocol, found = PROTOCOLS.get(family_of(target)), []
     else:
         identified = identify(Path(weights))
         print(identified.sentence(Path(weights)), file=sys.stderr)

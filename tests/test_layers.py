@@ -19,7 +19,7 @@ LEVELS = {
     "models": 1, "data": 1, "metrics": 1, "nn": 1,
     "ops": 0, "scans": 0,
 }  # fmt: skip
-LEAVES = {"errors", "config", "registry", "help", "arguments", ""}
+LEAVES = {"digest", "errors", "config", "registry", "help", "arguments", ""}
 SIBLINGS = {2: {("engine", "track"), ("engine", "results")}, 1: {("models", "nn")}}
 CONFIG_READERS = {"cli", "run", "launch", "build", "compose", "sweep", "source", "config"}
 HYDRA_READERS = {"build", "compose", "launch", "source", "run", "cli", "config", "datasets"}

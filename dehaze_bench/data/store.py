@@ -8,7 +8,6 @@ system's cache, shared by all workers. Checksums are looked at by `check`, not w
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections import OrderedDict
@@ -21,6 +20,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from dehaze_bench.data.pairs import decoder, read_pixels, read_size
+from dehaze_bench.digest import hash_file
 from dehaze_bench.errors import UsageError
 
 VERSION = 1
@@ -277,12 +277,6 @@ def find_damage(folder: Path, shard: Shard) -> str | None:
             f"{len(shard.pictures)} pictures, {first} to {last}."
         )
     return wrong
-
-
-def hash_file(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _wrong_length(folder: Path, shard: Shard) -> str | None:

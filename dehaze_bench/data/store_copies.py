@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from dehaze_bench.data.pairs import decoder, read_pixels, write_image
-from dehaze_bench.data.store import hash_file
 from dehaze_bench.data.store_making import Progress, locked, write_whole
+from dehaze_bench.digest import hash_file
 from dehaze_bench.errors import UsageError
 
 FORMAT = "dehaze_bench PNG copies"

@@ -29,9 +29,9 @@ from dehaze_bench.data.store import (
     Manifest,
     Shard,
     find_damage,
-    hash_file,
     read_manifest,
 )
+from dehaze_bench.digest import hash_file
 from dehaze_bench.errors import JobError, UsageError
 
 SHARD_BYTES = 64 * 2**20

@@ -15,6 +15,13 @@ from dehaze_bench.nn.norms import BiasFreeNorm2d, LayerNorm2d
 NORMS: dict[str, type[nn.Module]] = {"withbias": LayerNorm2d, "biasfree": BiasFreeNorm2d}
 
 
+def make_norm(norm: str, dim: int) -> nn.Module:
+    """Return the norm of a name; raises `UsageError` for one that is not in `NORMS`."""
+    if norm not in NORMS:
+        raise UsageError(f"Unknown norm '{norm}' of a block. {nearest(norm, NORMS)}")
+    return NORMS[norm](dim)
+
+
 class PreNormBlock(nn.Module):
     """x + attn(norm1(x)), then x + ffn(norm2(x)), on pictures (B, C, H, W); `attn` works on (B, H, W, C).
 
@@ -23,9 +30,7 @@ class PreNormBlock(nn.Module):
 
     def __init__(self, dim: int, attn: nn.Module, ffn: nn.Module, norm: str = "withbias") -> None:
         super().__init__()
-        if norm not in NORMS:
-            raise UsageError(f"Unknown norm '{norm}' of a block. {nearest(norm, NORMS)}")
-        self.norm1, self.norm2 = NORMS[norm](dim), NORMS[norm](dim)
+        self.norm1, self.norm2 = make_norm(norm, dim), make_norm(norm, dim)
         self.attn, self.ffn = attn, ffn
 
     def forward(self, x_BCHW: Tensor) -> Tensor:

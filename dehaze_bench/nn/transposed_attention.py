@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dehaze_bench.nn.gated_ffn import GatedDepthwiseFFN
-from dehaze_bench.nn.norms import BiasFreeNorm2d, LayerNorm2d
+from dehaze_bench.nn.prenorm import make_norm
 
 
 class TransposedAttention(nn.Module):
@@ -42,17 +42,15 @@ class TransposedAttention(nn.Module):
 class TransposedBlock(nn.Module):
     """Pre-norm attention across channels, then the gated feed-forward layer, both residual: Restormer, figure 2.
 
-    `norm` is "WithBias" (LayerNorm) or "BiasFree", the names of the published code.
+    `norm` is one of `prenorm.NORMS`.
     """
 
     def __init__(
-        self, dim: int, heads: int, expansion: float = 2.66, bias: bool = False, norm: str = "WithBias"
+        self, dim: int, heads: int, expansion: float = 2.66, bias: bool = False, norm: str = "withbias"
     ) -> None:
         super().__init__()
-        make = LayerNorm2d if norm == "WithBias" else BiasFreeNorm2d
-        self.norm1 = make(dim)
+        self.norm1, self.norm2 = make_norm(norm, dim), make_norm(norm, dim)
         self.attn = TransposedAttention(dim, heads, bias)
-        self.norm2 = make(dim)
         self.ffn = GatedDepthwiseFFN(dim, expansion, bias)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from dehaze_bench.data.pairs import read_image, to_tensor
+from dehaze_bench.digest import hash_file
 from dehaze_bench.errors import UsageError, nearest
 from dehaze_bench.metrics import CONVENTIONS
 from dehaze_bench.models.restorers.aodnet import AODNet
@@ -23,7 +24,6 @@ from dehaze_bench.models.restorers.gcanet import GCANet
 from dehaze_bench.verify.compare import Row, absolute_error
 from dehaze_bench.verify.fixture import Fixture
 from dehaze_bench.weights import load_published
-from dehaze_bench.weights.files import hash_file
 
 
 @dataclass(frozen=True)

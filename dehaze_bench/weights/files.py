@@ -7,7 +7,6 @@ for: `params_ema` and `params` (BasicSR; the averaged weights are the ones its p
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -46,12 +45,6 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], str]:
     if all(name.startswith("module.") for name in tensors):
         tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
     return tensors, f"torch/{container}" if container else "torch"
-
-
-def hash_file(path: Path) -> str:
-    """Return the sha256 of a file as 64 hex digits."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _read_torch(path: Path) -> object:

@@ -78,6 +78,7 @@ def key_map(family: str) -> KeyMap:
     return found
 
 
-def family_of(network: nn.Module) -> str:
-    """Return the name of the module that a network's class is defined in."""
-    return type(network).__module__.rpartition(".")[2]
+def family_of(network: nn.Module | str) -> str:
+    """Return the name of the module that defines a network's class, which may be given as `package.module.Class`."""
+    module = network.rpartition(".")[0] if isinstance(network, str) else type(network).__module__
+    return module.rpartition(".")[2]

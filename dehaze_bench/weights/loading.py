@@ -11,8 +11,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from dehaze_bench.digest import hash_file
 from dehaze_bench.errors import UsageError
-from dehaze_bench.weights.files import hash_file, read_tensors
+from dehaze_bench.weights.files import read_tensors
 from dehaze_bench.weights.keymaps import NAMES, family_of, key_map
 
 

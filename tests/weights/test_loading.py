@@ -13,10 +13,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from dehaze_bench.digest import hash_file
 from dehaze_bench.errors import UsageError
 from dehaze_bench.models.restorers.aodnet import AODNet
 from dehaze_bench.weights import load_own, load_published, load_strictly, read_metadata, save_own
-from dehaze_bench.weights.files import hash_file, read_tensors
+from dehaze_bench.weights.files import read_tensors
 from dehaze_bench.weights.keymaps import NAMES, key_map
 
 

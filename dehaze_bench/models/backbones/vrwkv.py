@@ -32,6 +32,7 @@ from dehaze_bench.nn.merge import Merge
 from dehaze_bench.nn.mixers.wkv import decay_start, first_start, mix_start
 from dehaze_bench.nn.patch import PatchEmbed
 from dehaze_bench.nn.positions import resize_table
+from dehaze_bench.nn.routes import whole_orders
 from dehaze_bench.nn.shift import q_shift
 from dehaze_bench.ops.wkv import bi_wkv
 from dehaze_bench.scans import Scan
@@ -160,16 +161,10 @@ class SpatialMix(nn.Module):
         v_BLC = self.value(torch.lerp(shifted_BLC, x_BLC, self.spatial_mix_v))
         r_BLC = self.receptance(torch.lerp(shifted_BLC, x_BLC, self.spatial_mix_r))
         decay_KC, first_KC = self.spatial_decay.float(), self.spatial_first.float()
-        outputs: list[Tensor] = []
-        for routes in self.scan.through(x_BLC, grid):
-            if not routes.is_permutation or routes.is_coarse or routes.index_KL.ndim != 2:
-                raise UsageError(
-                    f"Vision-RWKV needs routes that visit every token once: scan '{self.scan.name}' skips, repeats, "
-                    "shrinks or reorders by content. Choose for example raster, cross or hilbert."
-                )
-            for order_L in routes.index_KL:
-                k = len(outputs)
-                outputs.append(bi_wkv(decay_KC[k], first_KC[k], k_BLC, v_BLC, order_L, form=self.form))
+        outputs = [
+            bi_wkv(decay_KC[k], first_KC[k], k_BLC, v_BLC, order_L, form=self.form)
+            for k, order_L in enumerate(whole_orders(self.scan, x_BLC, grid, "Vision-RWKV"))
+        ]
         y_BLC = self.key_norm(self.merge(torch.stack(outputs, dim=1)))
         return self.output(torch.sigmoid(r_BLC) * y_BLC)
 

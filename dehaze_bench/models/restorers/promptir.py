@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dehaze_bench.models.restorers.restormer import check_levels
+from dehaze_bench.models.restorers.restormer import check_heads
 from dehaze_bench.nn.four_levels import FourLevels, Upsample
 from dehaze_bench.nn.transposed_attention import TransposedBlock
 
@@ -42,7 +42,7 @@ class PromptIR(FourLevels):
         bias: bool = False,
         num_prompts: int = 5,
     ) -> None:
-        check_levels("PromptIR", DIM, depths, heads)
+        check_heads("PromptIR", DIM, heads)
         count = (heads[0], *heads)
 
         def make_level(level: int, width: int, depth: int) -> nn.Module:

@@ -69,8 +69,6 @@ class RestoreRWKV(FourLevels):
     ) -> None:
         if form not in FORMS:
             raise UsageError(f"Unknown form '{form}' of Restore-RWKV. {nearest(form, FORMS)}")
-        if len(depths) != 4:
-            raise UsageError(f"Restore-RWKV has four levels and a depth for each, as [4, 6, 6, 8], not {list(depths)}")
         walk, numbers = Scan("rows_and_columns", rows_and_columns) if scan is None else scan, count()
 
         def make_level(level: int, width: int, depth: int) -> nn.Module:

@@ -17,11 +17,9 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from dehaze_bench.errors import UsageError, nearest
+from dehaze_bench.errors import UsageError
 from dehaze_bench.nn.four_levels import FourLevels
 from dehaze_bench.nn.transposed_attention import TransposedBlock
-
-NORMS = ("WithBias", "BiasFree")
 
 
 class Restormer(FourLevels):
@@ -37,11 +35,9 @@ class Restormer(FourLevels):
         heads: Sequence[int] = (1, 2, 4, 8),
         expansion: float = 2.66,
         bias: bool = False,
-        norm: str = "WithBias",
+        norm: str = "withbias",
     ) -> None:
-        if norm not in NORMS:
-            raise UsageError(f"Restormer knows no norm '{norm}'. {nearest(norm, NORMS)}")
-        check_levels("Restormer", dim, depths, heads)
+        check_heads("Restormer", dim, heads)
         count = (heads[0], *heads)  # the refinement has the heads of level 1
 
         def make_level(level: int, width: int, depth: int) -> nn.Module:
@@ -50,10 +46,10 @@ class Restormer(FourLevels):
         super().__init__(make_level, dim, depths, refinement, bias=bias)
 
 
-def check_levels(name: str, dim: int, depths: Sequence[int], heads: Sequence[int]) -> None:
-    """Raise `UsageError` unless there are four depths and four numbers of heads that divide the widths."""
-    if len(depths) != 4 or len(heads) != 4:
-        raise UsageError(f"{name} has four levels: give four depths and heads, not {list(depths)} and {list(heads)}")
+def check_heads(name: str, dim: int, heads: Sequence[int]) -> None:
+    """Raise `UsageError` unless there are four numbers of heads that divide the widths."""
+    if len(heads) != 4:
+        raise UsageError(f"{name} has four levels and heads for each, such as [1, 2, 4, 8], not {list(heads)}")
     for level, count in enumerate(heads):
         if dim * 2**level % count:
             raise UsageError(f"{name} cannot split {dim * 2**level} channels of level {level + 1} into {count} heads")

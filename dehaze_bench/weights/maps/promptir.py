@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from dehaze_bench.weights.maps.restormer import map_restormer
+from dehaze_bench.weights.maps.four_levels import map_four_levels
 
 # Published number of a prompt -> level that it follows here.
 LEVELS = {"1": "2", "2": "3", "3": "4"}
@@ -16,9 +16,9 @@ UNUSED = re.compile(r"(chnl_reduce\d|reduce_noise_channel_\d)\.")
 
 
 def map_promptir(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Prompt, block and map after each level side by side; `net.` of the training framework is removed."""
+    """Prompt, block and map after each level side by side."""
     ours = {}
-    for name, tensor in map_restormer({name.removeprefix("net."): x for name, x in published.items()}).items():
+    for name, tensor in map_four_levels(published).items():
         part = re.match(r"(prompt|noise_level|reduce_noise_level)([123])\.", name)
         if part is not None:
             name = f"prompting.{LEVELS[part[2]]}.{PARTS[part[1]]}{name[part.end() :]}"

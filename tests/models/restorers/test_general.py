@@ -17,7 +17,7 @@ from dehaze_bench.weights.maps.promptir import map_promptir
 from dehaze_bench.weights.maps.uformer import map_uformer
 
 SMALL = {
-    "restormer": lambda: Restormer(8, (1, 1, 1, 1), 1, (1, 2, 4, 8), norm="BiasFree"),
+    "restormer": lambda: Restormer(8, (1, 1, 1, 1), 1, (1, 2, 4, 8), norm="biasfree"),
     "promptir": lambda: PromptIR((1, 1, 1, 1), 1),
     "nafnet": lambda: NAFNet(4, (1, 1), 1, (1, 1)),
     "uformer": lambda: Uformer(4, (1, 1, 1, 1, 1, 1, 1, 1, 2), window=2, heads=(1,) * 9, image_size=32),
@@ -66,8 +66,8 @@ def test_nafnet_takes_any_size() -> None:
 
 
 def test_what_cannot_be_built_says_why() -> None:
-    with pytest.raises(UsageError, match=r"no norm 'Bias'.*Did you mean"):
-        Restormer(norm="Bias")
+    with pytest.raises(UsageError, match=r"Unknown norm 'bias'.*Did you mean"):
+        Restormer(norm="bias")
     with pytest.raises(UsageError, match="four levels"):
         Restormer(depths=(1, 2, 3))
     with pytest.raises(UsageError, match="split 48 channels of level 1 into 5 heads"):
