@@ -10,7 +10,7 @@ import numpy as np
 from dehaze_bench.data.inspection_alignment import RELATED, Alignment
 from dehaze_bench.data.inspection_duplicates import distances, hash_bits
 from dehaze_bench.data.inspection_files import PairJob, Record
-from dehaze_bench.data.inspection_report import Finding
+from dehaze_bench.data.inspection_report import Finding, count_of
 from dehaze_bench.data.inspection_subjects import Subject
 
 _SUSPICIOUS = 24  # bits of 128 between hazy and clear: under thin haze a pair differs in less
@@ -153,10 +153,11 @@ def _describe_strangers(
     alone = tuple(_name(subject, i) for i in strangers if i not in shows)
     findings = []
     if swapped:
-        text = f"{len(swapped):,} hazy pictures have the clear picture of another scene"
+        text = count_of(len(swapped), "hazy picture has", "hazy pictures have") + " the clear picture of another scene"
         findings.append(Finding("swapped pair", subject.label, text, swapped))
     if alone:
-        text = f"{len(alone):,} hazy pictures do not show the scene of their clear one (nor of the likely others)"
+        text = count_of(len(alone), "hazy picture does", "hazy pictures do")
+        text += " not show the scene of the clear one (nor of the likely others)"
         findings.append(Finding("unrelated pair", subject.label, text, alone))
     return findings
 

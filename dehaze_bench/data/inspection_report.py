@@ -103,9 +103,18 @@ def _section(title: str, found: Sequence[Finding], style: str) -> list[str]:
     for finding in found:
         head = f"<strong>{_safe(finding.kind)}</strong> {_safe(finding.where)}: {_safe(finding.text)}"
         files = "".join(f"<li>{_safe(file)}</li>" for file in finding.files)
-        body = f"<details><summary>{len(finding.files)} files</summary><ul>{files}</ul></details>" if files else ""
+        body = (
+            f"<details><summary>{count_of(len(finding.files), 'file', 'files')}</summary><ul>{files}</ul></details>"
+            if files
+            else ""
+        )
         blocks.append(f'<div class="{style}"><p>{head}</p>{body}</div>')
     return blocks
+
+
+def count_of(num: int, one: str, many: str) -> str:
+    """Return "1 file" or "2 files"."""
+    return f"{num:,} {one if num == 1 else many}"
 
 
 def _safe(text: str) -> str:
@@ -123,7 +132,7 @@ body { margin: 2rem auto; max-width: 64rem; padding: 0 1rem; background: var(--p
 h1 { font-size: 1.25rem; } h2 { font-size: 1.05rem; margin-top: 2rem; }
 table { border-collapse: collapse; }
 th, td { padding: .25rem .75rem .25rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }
-th { color: var(--dim); font-weight: 600; }
+th { color: var(--dim); font-weight: 600; white-space: nowrap; }
 .bad, .note { margin: .75rem 0; padding-left: .75rem; border-left: 3px solid var(--bad); }
 .note { border-color: var(--note); }
 .bad strong { color: var(--bad); }

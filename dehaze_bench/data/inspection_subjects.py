@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dehaze_bench.data.folders import Pairs, find_pairs, find_places, scene_of
-from dehaze_bench.data.inspection_report import Finding
+from dehaze_bench.data.inspection_report import Finding, count_of
 from dehaze_bench.data.known import KNOWN, Version
 from dehaze_bench.data.matching import MATCHES, pair
 from dehaze_bench.data.pairs import SUFFIXES
@@ -79,17 +79,17 @@ def find_incomplete(subject: Subject) -> list[Finding]:
     """Name hazy pictures without a clear one, clear ones without a hazy one, and scenes with too few hazy ones."""
     findings = []
     if subject.lone:
-        text = f"{_count(len(subject.lone), 'hazy picture has', 'hazy pictures have')} no clear one"
+        text = f"{count_of(len(subject.lone), 'hazy picture has', 'hazy pictures have')} no clear one"
         findings.append(Finding("missing partner", subject.label, text, tuple(map(str, subject.lone))))
     if subject.spare:
-        text = f"{_count(len(subject.spare), 'clear picture has', 'clear pictures have')} no hazy one"
+        text = f"{count_of(len(subject.spare), 'clear picture has', 'clear pictures have')} no hazy one"
         findings.append(Finding("missing partner", subject.label, text, tuple(map(str, subject.spare))))
     per_scene = Counter(subject.scenes)
     usual, times = Counter(per_scene.values()).most_common(1)[0] if per_scene else (0, 0)
     few = [scene for scene, num in per_scene.items() if num < usual]
     clips = any("/" in name for name in subject.pairs.names)
     if few and not clips and usual >= 5 and times >= 0.8 * len(per_scene):
-        text = f"{_count(len(few), 'scene has', 'scenes have')} fewer than {usual} hazy pictures, as the others have"
+        text = f"{count_of(len(few), 'scene has', 'scenes have')} fewer than {usual} hazy pictures, as the others have"
         findings.append(Finding("missing partner", subject.label, text, tuple(f"scene {scene}" for scene in few)))
     return findings
 
@@ -106,20 +106,16 @@ def tell_version(subject: Subject, num_clear: int, clear_size: tuple[int, int] |
         return f"no published count is known; {num:,} here", True
     for version in part.versions:
         if version.hazy == num:
-            return f"{_title(version)}: {num:,}, as published", True
+            return f"{version.name}: {num:,}, as published".removeprefix(": "), True
 
     def distance(version: Version) -> tuple[bool, float, float]:
         other_size = version.clear_size is not None and clear_size is not None and version.clear_size != clear_size
         return other_size, abs(version.clear - num_clear), abs(version.hazy - num)
 
     nearest = min(part.versions, key=distance)
-    published = " or ".join(f"{version.hazy:,} ({_title(version)})" for version in part.versions)
-    like = f"; clear pictures are most like {_title(nearest)}" if len(part.versions) > 1 else ""
+    published = " or ".join(f"{v.hazy:,} ({v.name})" if v.name else f"{v.hazy:,}" for v in part.versions)
+    like = f"; clear pictures are most like {nearest.name}" if len(part.versions) > 1 else ""
     return f"{num:,} here, published {published}{like}", False
-
-
-def _title(version: Version) -> str:
-    return version.name or "complete"
 
 
 def _scene(name: str, truth: str) -> str:
@@ -175,7 +171,3 @@ def _find_spare(pairs: Pairs) -> tuple[Path, ...]:
         return ()
     beside = (path for folder in folders for path in folder.iterdir() if _is_picture(path))
     return tuple(sorted(path for path in beside if path not in used))
-
-
-def _count(num: int, one: str, many: str) -> str:
-    return f"{num:,} {one if num == 1 else many}"
