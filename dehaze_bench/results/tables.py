@@ -36,12 +36,12 @@ def build_table(
     ]
     measured = sort_rows(mark_best(measured), experiment.sort)
     shared = {(row.group.testset, row.group.protocol) for row in measured if row.group}
-    several = len({reference.testset for reference in references}) > 1
-    printed = sort_rows(
-        [_printed_row(experiment, row, shared, several) for reference in references for row in reference.rows],
-        experiment.sort,
-        higher=next((c.higher for r in measured for c in r.cells if c.column == experiment.sort), None),
-    )
+    higher = next((c.higher for r in measured for c in r.cells if c.column == experiment.sort), None)
+    printed = [  # test set by test set: values of two do not compare
+        row
+        for reference in references
+        for row in sort_rows([_printed_row(experiment, r, shared) for r in reference.rows], experiment.sort, higher)
+    ]
     numbered, notes = _numbered([*measured, *printed])
     lines = footer.lines([record for row in records for record in row], references, experiment.note)
     return Table(experiment.name, experiment.title, experiment.columns, tuple(numbered), lines, notes)
@@ -117,7 +117,7 @@ def _measured_cell(column: str, kind: Kind, group: Group | None, records: list[R
     return Cell(column, kind, value, std, len(having), runs, group, higher, missing)
 
 
-def _printed_row(experiment: Experiment, row: ReferenceRow, shared: set[tuple[str, str]], several: bool) -> Row:
+def _printed_row(experiment: Experiment, row: ReferenceRow, shared: set[tuple[str, str]]) -> Row:
     group = Group(row.testset, row.protocol, None)
     flagged = (row.testset, row.protocol) not in shared
     cells = []
@@ -127,8 +127,7 @@ def _printed_row(experiment: Experiment, row: ReferenceRow, shared: set[tuple[st
         missing = "" if value is not None else "not published"
         cells.append(Cell(column, "printed", value, group=group, missing=missing, flagged=flag))
     source = f"printed: {row.source} ({row.provenance}); protocol {row.protocol} on {row.testset}"
-    label = f"{row.label}, {row.testset}" if several else row.label
-    label = f"{label} (unverified)" if row.provenance == "unverified" else label
+    label = f"{row.label} (unverified)" if row.provenance == "unverified" else row.label
     return Row(label, "printed", tuple(cells), group, remark=f"{source}; {row.note}" if row.note else source)
 
 

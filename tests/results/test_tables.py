@@ -234,7 +234,7 @@ def test_comparison_is_flat(build: Callable[..., Table], make_run: MakeRun) -> N
     assert (printed["kind"], printed["protocol"]) == ("printed", "x")
 
 
-def test_published_rows_say_their_test_set_their_doubt_and_what_else_was_printed(
+def test_published_rows_stand_by_test_set_and_say_their_doubt_and_what_else_was_printed(
     build: Callable[..., Table], make_run: MakeRun
 ) -> None:
     doubtful = ReferenceRow("p", {"psnr": 1.0}, "photos", "x", "Paper A, table", "unverified", "others print 2.0")
@@ -242,8 +242,11 @@ def test_published_rows_say_their_test_set_their_doubt_and_what_else_was_printed
     sets = (ReferenceSet("photos", "", None, (doubtful,)), ReferenceSet("sots_indoor", "", None, (plain,)))
     make_run("00000001")
     rows = build([["00000001"]], sets, sort="psnr").rows
-    assert [row.label for row in rows[1:]] == ["q, sots_indoor", "p, photos (unverified)"]
-    assert rows[2].remark.endswith("; others print 2.0")
+    assert [(row.label, row.group and row.group.testset) for row in rows[1:]] == [
+        ("p (unverified)", "photos"),
+        ("q", "sots_indoor"),
+    ]
+    assert rows[1].remark.endswith("; others print 2.0")
     assert sets[0].only("Paper A").rows == (doubtful,)
     assert sets[0].only("Paper B").rows == ()
     assert sets[0].only(None) is sets[0]
