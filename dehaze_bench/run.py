@@ -199,6 +199,7 @@ def _fit(
         schedule=build.schedule(cfg),
         loss=build.loss(cfg),
         device=things.device,
+        seed=int(cfg.seed),
     )
     current = state.TrainState(
         model=network,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
@@ -52,6 +53,7 @@ class Plan:
     schedule: Callable[[int, int], float]
     loss: Loss
     device: torch.device
+    seed: int = 0
 
 
 def train(
@@ -74,6 +76,7 @@ def train(
             for group, rate in zip(state.optimizer.param_groups, base_rates, strict=True):
                 group["lr"] = rate * factor
 
+            torch.manual_seed(draws(plan.seed, state.step))
             loss = step(state, batch, plan)
             state.step += 1
             state.seconds += time.perf_counter() - started + batch.wait
@@ -120,6 +123,11 @@ def step(state: TrainState, batch: Batch, plan: Plan) -> float:
     if state.ema is not None:
         state.ema.update_parameters(state.model)
     return total
+
+
+def draws(seed: int, step: int, rank: int = 0) -> int:
+    """Return the seed of what the network draws in one step (dropout, drop path): no generator state to save."""
+    return int.from_bytes(hashlib.sha256(f"{seed} {step} {rank}".encode()).digest()[:8], "little")
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:

@@ -1,6 +1,6 @@
 """The state of a training run and its checkpoint file.
 
-What is not here is not needed: data and learning rate are pure functions of the step.
+What is not here is not needed: data, learning rate and random draws are pure functions of the step.
 """
 
 from __future__ import annotations
@@ -47,7 +47,6 @@ class TrainState:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "ema": self.ema.state_dict() if self.ema is not None else None,
-            "rng": torch.get_rng_state(),
         }
         partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
         try:
@@ -67,7 +66,6 @@ class TrainState:
         self.scaler.load_state_dict(content["scaler"])
         if self.ema is not None:
             self.ema.load_state_dict(content["ema"])
-        torch.set_rng_state(content["rng"])
         self.step, self.best, self.seconds = content["step"], content["best"], content["seconds"]
 
 
