@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "dehaze_bench"
 # From the top down; a module imports its own level or lower ones. Leaves may be imported by all.
 LEVELS = {
     "cli": 4, "launch": 4, "run": 4, "sweep": 4, "source": 4, "listing": 4, "compose": 4, "profile": 4, "identify": 4,
+    "restoration": 4,
     "datasets": 4,
     "build": 3, "infer": 3, "verify": 3, "environment": 3,
     "counting": 3, "profiling": 3,
