@@ -8,6 +8,7 @@ from dehaze_bench.data.loader import Batch, TrainingSet, batches
 from dehaze_bench.data.pairs import Sample, TestPair, decoder, read_image
 from dehaze_bench.data.photos import Photos
 from dehaze_bench.data.sampler import indices
+from dehaze_bench.data.scenes import Scenes
 
 __all__ = [
     "Batch",
@@ -16,6 +17,7 @@ __all__ = [
     "FolderPairs",
     "Photos",
     "Sample",
+    "Scenes",
     "TestPair",
     "TrainingSet",
     "batches",

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from dehaze_bench.data.augmentation import place_crop
 from dehaze_bench.data.haze import add_haze, round_to_8bit, transmit
 from dehaze_bench.data.pairs import Sample
 from dehaze_bench.data.scenery import Scene, make_scene, make_textures
@@ -77,7 +78,7 @@ class DeadLeaves:
     def __len__(self) -> int:
         return self.scenes
 
-    def sample(self, index: int, size: int, rng: np.random.Generator) -> Sample:
+    def sample(self, index: int, size: int, rng: np.random.Generator, edge_decay: float = 0.0) -> Sample:
         """Return a window of `size` x `size` pixels of scene `index` with haze of random beta and A."""
         height, width = self.canvas
         if size > min(height, width):
@@ -87,7 +88,7 @@ class DeadLeaves:
                 f"or set dataset.canvas=[{max(size, height)},{max(size, width)}]."
             )
         scene, outdoor = self.scene(index)
-        top, left = int(rng.integers(height - size + 1)), int(rng.integers(width - size + 1))
+        top, left = place_crop(self.canvas, (size, size), rng, edge_decay)
         clear, depth = self._window(index, scene, top, left, size)
         beta, airlight = rng.uniform(*self.beta[outdoor]), rng.uniform(*self.airlight[outdoor])
         tint = rng.uniform(-self.airlight_tint, self.airlight_tint, 3)

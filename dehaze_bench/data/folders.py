@@ -1,4 +1,4 @@
-"""Finding the folders of a data set under a root, in any of the shapes that people keep it in, and pairing files.
+"""Finding the folders of a data set under a root and pairing their files; `places` knows the shapes of known sets.
 
 The candidates of the config come first. Where none of them is there, and they are those of a known set, the shapes
 of `known` are tried: a root that serves another repository serves here, without renaming or links.
@@ -6,9 +6,8 @@ of `known` are tried: a root that serves another repository serves here, without
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,10 +20,11 @@ from dehaze_bench.data.known import (
     KNOWN,
     ROLES,
     Part,
-    Shape,
 )
 from dehaze_bench.data.matching import MATCHES, check_rule, choose, expected_partner, pair
 from dehaze_bench.data.pairs import SUFFIXES
+from dehaze_bench.data.places import Place, find_places, holds_pictures, is_picture, plain
+from dehaze_bench.data.video_folders import list_videos, video_of
 from dehaze_bench.errors import UsageError
 
 # Training sets with scenes that a test set has too.
@@ -42,40 +42,16 @@ class Pairs:
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a set lies: its folders of hazy and clear pictures (none without truth), and whose habit that is."""
+class Sides:
+    """The pictures of a set before they are paired, stem -> file; `names` are the hazy ones that belong to the part.
 
-    keeper: str
-    hazy: tuple[Path, ...]
-    clear: tuple[Path, ...]
-    whole: bool = False
-    listing: Path | None = None
-    clips: bool = False
+    `clear` is None for a set without truth.
+    """
 
-
-def find_places(name: str, role: str, root: str | Path) -> list[Place]:
-    """Return every known shape of a set that is there under a root, the most usual first; empty for unknown names."""
-    part = KNOWN[name].part(role) if name in KNOWN and role in ROLES else None
-    root = Path(root).expanduser()
-    if part is None or not root.is_dir():
-        return []
-    found: dict[tuple[tuple[Path, ...], tuple[Path, ...]], Place] = {}
-    look = _Lookup()
-    for shape in part.shapes:
-        for base in look.bases(root, shape.base):
-            place = _try_shape(root, base, shape)
-            if place is not None:
-                found.setdefault((place.hazy, place.clear), place)
-    if part.truth:  # any other mixture of the usual names of subfolders
-        for folder in part.bases:
-            for base in [] if folder == "." else look.bases(root, folder):
-                hazy = next((c for h in HAZY_FOLDERS if (c := look.child(base, h)) is not None), None)
-                clear = next((c for h in CLEAR_FOLDERS if (c := look.child(base, h)) is not None), None)
-                if hazy is None or clear is None or any(hazy in p.hazy for p in found.values()):
-                    continue
-                if _holds_pictures(hazy) and _holds_pictures(clear):
-                    found[(hazy,), (clear,)] = Place("mixed names", (hazy,), (clear,))
-    return list(found.values())
+    place: Place
+    names: list[str]
+    hazy: dict[str, Path]
+    clear: dict[str, Path] | None
 
 
 def find_pairs(
@@ -95,6 +71,41 @@ def find_pairs(
     splits; where both parts lie in one folder the usual one is taken without being asked for. A `place` that has been
     found already is not looked for again.
     """
+    sides = find_sides(name, root, folders, hazy, clear, match, role, split, place)
+    names, files, clear_files = sides.names, sides.hazy, sides.clear
+    where = " and ".join(str(folder) for folder in sides.place.hazy)
+    said = f" ({sides.place.keeper})" if sides.place.keeper else ""
+    chosen = f", {len(names)} of {len(files)} by the split" if len(names) < len(files) else ""
+    if clear_files is None:
+        layout = f"hazy {where}, {len(names)} pictures, no clear ones{chosen}{said}"
+        return Pairs(layout, names, [files[n] for n in names], None)
+    rule, partners = pair(names, clear_files, match)
+    missing = [n for n, partner in zip(names, partners, strict=True) if partner is None]
+    if missing:
+        raise UsageError(
+            f"{name}: {len(missing)} of {len(names)} pictures have no clear one ({MATCHES.get(rule, rule)}). "
+            f"First: {files[missing[0]]} needs {expected_partner(rule, missing[0])}.png in {sides.place.clear[0]}, "
+            f"which holds {shorten([path.name for path in clear_files.values()])}. "
+            "Complete the clear folder, remove the hazy pictures, or set another match rule: equal, prefix, ending, "
+            "or a pattern such as *_hazy:*_GT."
+        )
+    truth = " and ".join(str(folder) for folder in sides.place.clear)
+    layout = f"hazy {where}, clear {truth}, {len(names)} pairs, {MATCHES.get(rule, rule)}{chosen}{said}"
+    return Pairs(layout, names, [files[n] for n in names], [p for p in partners if p is not None])
+
+
+def find_sides(
+    name: str,
+    root: str,
+    folders: Sequence[str],
+    hazy: Sequence[str] | str,
+    clear: Sequence[str] | str | None,
+    match: str,
+    role: str | None = None,
+    split: str | None = None,
+    place: Place | None = None,
+) -> Sides:
+    """Find both sides of a set without pairing them; arguments and errors as of `find_pairs`."""
     check_rule(name, match)
     place = place or _locate(name, Path(root).expanduser(), folders, hazy, clear, role)
     files = _collect(name, place, place.hazy, HAZY_ENDINGS)
@@ -107,26 +118,8 @@ def find_pairs(
             f"{name}: none of the {len(files)} pictures in {place.hazy[0]} belongs to its {role} part"
             f"{f' of split {split}' if split else ''}; found {shorten(sorted(files))}. Complete the set."
         )
-    where = " and ".join(str(folder) for folder in place.hazy)
-    said = f" ({place.keeper})" if place.keeper else ""
-    chosen = f", {len(names)} of {len(files)} by the split" if len(names) < len(files) else ""
-    if not place.clear or clear is None:
-        layout = f"hazy {where}, {len(names)} pictures, no clear ones{chosen}{said}"
-        return Pairs(layout, names, [files[n] for n in names], None)
-    clear_files = _collect(name, place, place.clear, CLEAR_ENDINGS)
-    rule, partners = pair(names, clear_files, match)
-    missing = [n for n, partner in zip(names, partners, strict=True) if partner is None]
-    if missing:
-        raise UsageError(
-            f"{name}: {len(missing)} of {len(names)} pictures have no clear one ({MATCHES.get(rule, rule)}). "
-            f"First: {files[missing[0]]} needs {expected_partner(rule, missing[0])}.png in {place.clear[0]}, "
-            f"which holds {shorten([path.name for path in clear_files.values()])}. "
-            "Complete the clear folder, remove the hazy pictures, or set another match rule: equal, prefix, ending, "
-            "or a pattern such as *_hazy:*_GT."
-        )
-    truth = " and ".join(str(folder) for folder in place.clear)
-    layout = f"hazy {where}, clear {truth}, {len(names)} pairs, {MATCHES.get(rule, rule)}{chosen}{said}"
-    return Pairs(layout, names, [files[n] for n in names], [p for p in partners if p is not None])
+    clear_files = _collect(name, place, place.clear, CLEAR_ENDINGS) if place.clear and clear is not None else None
+    return Sides(place, names, files, clear_files)
 
 
 def select(pairs: Pairs, keep: Callable[[str], bool], remark: str = "") -> Pairs:
@@ -140,6 +133,16 @@ def scene_of(name: str) -> str:
     """Return the scene that a picture's name begins with: 25 of 0025_0.8_0.04."""
     head = name.split("_", 1)[0]
     return str(int(head)) if head.isdecimal() else head
+
+
+def scene_in(name: str, truth: str) -> str:
+    """Return the scene of a pair by its name and the stem of its clear picture.
+
+    It is the video of a frame, the number before the first underscore, or the name of the clear picture, which several
+    hazy ones may share.
+    """
+    head = scene_of(name)
+    return video_of(name) or (head if head.isdecimal() else truth)
 
 
 def number_of(name: str) -> int | None:
@@ -207,99 +210,28 @@ def _locate(
 
 def _inner(found: Place, places: Sequence[Place]) -> Place:
     """Return the known shape further inside, where the folders that were found hold only folders (synthetic/part1)."""
-    if _holds_pictures(found.hazy[0]):
+    if holds_pictures(found.hazy[0]):
         return found
     return next((p for p in places if all(folder.is_relative_to(found.hazy[0]) for folder in p.hazy)), found)
 
 
 def _is_base(part: Part, folder: str) -> bool:
     """Whether a folder of the config is one of the known: a folder of the user's own is not to be second-guessed."""
-    words = [_plain(word) for word in folder.split("/")]
-    bases = [[_plain(word) for word in shape.base.split("/")] for shape in part.shapes]
-    return words in bases or (words[0] in map(_plain, HOLDERS) and words[1:] in bases)
-
-
-class _Lookup:
-    """Subfolders by name, each folder being listed once: a root may be searched for a hundred names."""
-
-    def __init__(self) -> None:
-        self._inside: dict[Path, dict[str, list[str]]] = {}
-
-    def bases(self, root: Path, base: str) -> Iterator[Path]:
-        """Yield where a base is, below the root or below one of the holders."""
-        for holder in HOLDERS:
-            folder: Path | None = root
-            for word in f"{holder}/{base}".strip("/").split("/"):
-                folder = self.child(folder, word) if folder is not None else None
-            if folder is not None:
-                yield folder
-
-    def child(self, folder: Path, name: str) -> Path | None:
-        """Return a subfolder, by its exact name or one that differs in letter case, hyphens and the like."""
-        if name == ".":
-            return folder
-        if folder not in self._inside:
-            self._inside[folder] = {}
-            with os.scandir(folder) as entries:
-                for entry in sorted((e for e in entries if e.is_dir()), key=lambda e: e.name):
-                    self._inside[folder].setdefault(_plain(entry.name), []).append(entry.name)
-        alike = self._inside[folder].get(_plain(name), [])
-        return folder / (name if name in alike else alike[0]) if alike else None
-
-
-def _plain(name: str) -> str:
-    return "".join(letter for letter in name.lower() if letter.isalnum())
-
-
-def _try_shape(root: Path, base: Path, shape: Shape) -> Place | None:
-    hazy = _subfolders(base, shape.hazy, HAZY_ENDINGS if shape.clear else ("",))
-    clear = _subfolders(base, shape.clear, CLEAR_ENDINGS)
-    if not hazy or (shape.clear and not clear):
-        return None
-    tops = dict.fromkeys((root, root.absolute().parent, base.absolute().parent.parent.parent))
-    lists = [top / shape.listing for top in tops] if shape.listing else []
-    listing = next((path for path in lists if path.is_file()), None)
-    if shape.clips and not all(any(_subfolders(folder, ("*",), ())) for folder in (*hazy, *clear)):
-        return None
-    return Place(shape.keeper, hazy, clear, shape.whole, listing, shape.clips)
-
-
-def _subfolders(base: Path, candidates: Sequence[str], endings: tuple[str, ...]) -> tuple[Path, ...]:
-    """Return the folders of the first candidate that is there; of "." only if pictures of these endings lie in it."""
-    for candidate in candidates:
-        if candidate == ".":
-            if _holds_pictures(base, endings):
-                return (base,)
-        elif "*" in candidate:
-            several = tuple(sorted(path for path in base.glob(candidate) if path.is_dir()))
-            if several:
-                return several
-        elif _is_exactly(base, candidate):
-            return (base / candidate,)
-    return ()
-
-
-def _is_exactly(base: Path, candidate: str) -> bool:
-    """Whether a folder is there in these letters, also where the disk does not tell gt from GT."""
-    path = base / candidate
-    return path.is_dir() and path.name in os.listdir(path.parent)
-
-
-def _is_picture(name: str) -> bool:
-    return name.lower().endswith(SUFFIXES) and not name.startswith(".")
-
-
-def _holds_pictures(folder: Path, endings: tuple[str, ...] = ("",)) -> bool:
-    with os.scandir(folder) as entries:
-        return any(_is_picture(entry.name) and Path(entry.name).stem.endswith(endings) for entry in entries)
+    words = [plain(word) for word in folder.split("/")]
+    bases = [[plain(word) for word in shape.base.split("/")] for shape in part.shapes]
+    return words in bases or (words[0] in map(plain, HOLDERS) and words[1:] in bases)
 
 
 def _collect(name: str, place: Place, folders: Sequence[Path], endings: tuple[str, ...]) -> dict[str, Path]:
     """Return stem -> file over all folders; where hazy and clear ones share a folder, only those of the endings."""
     files: dict[str, Path] = {}
     if place.clips:
-        inside = [clip for folder in folders for clip in sorted(folder.iterdir()) if clip.is_dir()]
-        return {f"{clip.name}/{stem}": path for clip in inside for stem, path in _pictures(name, clip).items()}
+        videos = list_videos(name, folders, place.clips, place.mapped, place.clear[0] if place.mapped else None)
+        return {
+            f"{video}/{stem}": path
+            for video, folder in videos.items()
+            for stem, path in _pictures(name, folder, may_be_empty=True).items()
+        }
     for folder in folders:
         for stem, path in _pictures(name, folder).items():
             if place.hazy == place.clear and not stem.endswith(endings):
@@ -321,15 +253,15 @@ def _listed_in(name: str, listing: Path, files: dict[str, Path]) -> dict[str, Pa
     return {stem: files[stem] for stem in stems}
 
 
-def _pictures(name: str, folder: Path) -> dict[str, Path]:
+def _pictures(name: str, folder: Path, may_be_empty: bool = False) -> dict[str, Path]:
     """Return stem -> file for the pictures of a folder; UsageError if there is none or two share a stem."""
     files: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if _is_picture(path.name):
+        if is_picture(path.name):
             if path.stem in files:
                 raise UsageError(f"{name}: {files[path.stem]} and {path.name} share one name. Keep one of them.")
             files[path.stem] = path
-    if not files:
+    if not files and not may_be_empty:
         raise UsageError(
             f"{name}: no pictures in {folder}, which holds {shorten(_listdir(folder))}; "
             f"expected files ending in {', '.join(SUFFIXES)}. Unpack the data set there."

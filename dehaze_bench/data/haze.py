@@ -8,10 +8,24 @@ Shapes: C colour, H and W picture. J is the clear picture, I the hazy one, A the
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 Airlight = Sequence[float] | np.ndarray | float
+
+
+@dataclass(frozen=True)
+class Veil:
+    """Haze that is still to be added to a picture, which is first darkened by the power `gamma`.
+
+    The distance is float32, in units of 1 / beta; a density that drifts is in it already.
+    """
+
+    distance_HW: np.ndarray
+    beta: float
+    airlight: tuple[float, float, float]
+    gamma: float = 1.0
 
 
 def transmit(depth_HW: np.ndarray, beta: float) -> np.ndarray:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
 from dehaze_bench.data.loader import TrainingSet
-from dehaze_bench.data.pairs import Sample, TestPair
+from dehaze_bench.data.pairs import Sample, TestPair, to_unit
 from dehaze_bench.errors import UsageError
 
 
@@ -22,8 +23,16 @@ class Kept:
     def __len__(self) -> int:
         return self.count
 
-    def sample(self, index: int, size: int, rng: np.random.Generator) -> Sample:
-        return self.dataset.sample(index, size, rng)
+    @property
+    def reads_rows(self) -> bool:
+        return bool(getattr(self.dataset, "reads_rows", False))
+
+    @property
+    def draw(self) -> Any:
+        return getattr(self.dataset, "draw", None)
+
+    def sample(self, index: int, size: int, rng: np.random.Generator, edge_decay: float = 0.0) -> Sample:
+        return self.dataset.sample(index, size, rng, *((edge_decay,) if edge_decay else ()))
 
 
 def hold_out(dataset: TrainingSet, num: int, size: int, seed: int) -> tuple[TrainingSet, list[TestPair]]:
@@ -41,5 +50,9 @@ def hold_out(dataset: TrainingSet, num: int, size: int, seed: int) -> tuple[Trai
     pairs = []
     for index in range(remaining, len(dataset)):
         made = dataset.sample(index, size, np.random.default_rng([seed, index]))
-        pairs.append(TestPair(made.name, torch.from_numpy(made.hazy), torch.from_numpy(made.clear)))
+        pairs.append(TestPair(made.name, _to_planes(made.hazy), _to_planes(made.clear)))
     return Kept(dataset, remaining), pairs
+
+
+def _to_planes(picture: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(to_unit(picture)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import combinations
+from pathlib import Path
 
 from dehaze_bench.data.inspection_duplicates import Catalogue, catalogue, find_across, find_copies, find_within
 from dehaze_bench.data.inspection_files import (
@@ -17,12 +18,12 @@ from dehaze_bench.data.inspection_files import (
     Workers,
     compare,
     compare_scenes,
-    describe_decoder,
     examine,
 )
 from dehaze_bench.data.inspection_pairs import check_alignment, check_sizes
 from dehaze_bench.data.inspection_report import Finding, Report, Summary
-from dehaze_bench.data.inspection_subjects import Subject, find_incomplete, tell_version
+from dehaze_bench.data.inspection_subjects import Subject, describe_edition, find_incomplete
+from dehaze_bench.data.pairs import decoder
 
 SAMPLE = 64
 Progress = Callable[[str, Iterator[Record], int], Iterator[Record]]
@@ -40,7 +41,7 @@ def inspect(
         sample: pairs per part whose alignment is checked; 0 for all.
         progress: is handed (what, records, their number) and passes the records on.
     """
-    report = Report(describe_decoder(), root)
+    report = Report(decoder(), root)
     show: Progress = progress or (lambda what, records, num: records)
     catalogues = []
     for subject in subjects:
@@ -80,10 +81,9 @@ def _inspect_one(
     report.findings += find_copies(subject, files)
     report.notes += _find_misnamed(subject, files)
     one = catalogue(subject, files, cut_of)
-    sizes = Counter((files[path]["size"][1], files[path]["size"][0]) for path in one.paths)
-    clear_size = sizes.most_common(1)[0][0] if sizes and subject.pairs.clear is not None else None
     num_scenes = len(set(subject.scenes))
-    version, published = tell_version(subject, num_scenes, clear_size)
+    sides = [list(_sizes(paths, files)) for paths in (subject.pairs.hazy, subject.pairs.clear or ())]
+    version, published = describe_edition(subject, *sides)
     if not published:
         report.notes.append(Finding("count", subject.label, version))
     report.summaries.append(
@@ -128,12 +128,16 @@ def _find_misnamed(subject: Subject, files: Mapping[str, Record]) -> list[Findin
 def _list_sizes(subject: Subject, files: Mapping[str, Record]) -> tuple[str, ...]:
     counts: Counter[str] = Counter()
     for kind, paths in (("hazy", subject.pairs.hazy), ("clear", subject.pairs.clear or ())):
-        for path in dict.fromkeys(map(str, paths)):
-            if "size" in files[path]:
-                height, width = files[path]["size"]
-                counts[f"{kind} {width}x{height}"] += 1
+        for (width, height), num in _sizes(paths, files).items():
+            counts[f"{kind} {width}x{height}"] = num
     several = [f"{size} ({num:,})" for size, num in counts.most_common(6)]
     return (*several, f"{len(counts) - 6} other sizes") if len(counts) > 6 else tuple(several)
+
+
+def _sizes(paths: Sequence[Path], files: Mapping[str, Record]) -> Counter[tuple[int, int]]:
+    """Count the (width, height) of the files that can be decoded."""
+    looks = [files[path] for path in dict.fromkeys(map(str, paths))]
+    return Counter((look["size"][1], look["size"][0]) for look in looks if "size" in look)
 
 
 def _list_formats(files: Mapping[str, Record]) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from PIL import Image, features
+from PIL import Image
 
 from dehaze_bench.data.inspection_alignment import align, to_grey
 from dehaze_bench.data.pairs import decoder, read_pixels
@@ -36,13 +36,6 @@ SceneJob = tuple[str, str, int, int]  # two pictures, pixels to cut from each si
 _J = TypeVar("_J")
 _ENDS = {"PNG": b"IEND", "JPEG": b"\xff\xd9"}
 _TAIL = 65536  # bytes: cameras write a little after the end marker
-
-
-def describe_decoder() -> str:
-    """Return the decoder with the versions of the libraries that it was built with."""
-    turbo = features.version("libjpeg_turbo") if features.check("libjpeg_turbo") else None
-    jpeg = f"libjpeg-turbo {turbo}" if turbo else f"libjpeg {features.version('jpg')}"
-    return f"{decoder()}, {jpeg}, zlib {features.version('zlib')}"
 
 
 def examine(job: FileJob) -> Record:
@@ -200,7 +193,7 @@ def count_cores() -> int:
 
 def _identify(what: str, job: Any) -> tuple[str, list[Any]]:
     """Return the key of a job, and a stamp that changes with its files or with the decoder."""
-    stamp: list[Any] = [VERSION, describe_decoder()]
+    stamp: list[Any] = [VERSION, decoder()]
     words = [what]
     for part in job:
         if isinstance(part, str):

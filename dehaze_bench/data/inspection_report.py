@@ -49,8 +49,8 @@ class Report:
     @property
     def verdict(self) -> str:
         """One line: what was found over how much."""
-        num, looks = len(self.findings), f"{self.looked} looks, {self.remembered} more remembered"
-        return f"{'nothing wrong found' if not num else f'{num} finding' + 's' * (num > 1)} ({looks})"
+        found = count_of(len(self.findings), "finding", "findings") if self.findings else "nothing wrong found"
+        return f"{found} ({count_of(self.looked, 'look', 'looks')}, {self.remembered:,} more remembered)"
 
 
 def to_text(report: Report) -> str:

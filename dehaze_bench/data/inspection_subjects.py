@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dehaze_bench.data.folders import Pairs, find_pairs, find_places, scene_of
+from dehaze_bench.data.folders import Pairs, find_pairs, find_sides, scene_in
 from dehaze_bench.data.inspection_report import Finding, count_of
-from dehaze_bench.data.known import KNOWN, Version
+from dehaze_bench.data.known import KNOWN
 from dehaze_bench.data.matching import MATCHES, pair
 from dehaze_bench.data.pairs import SUFFIXES
+from dehaze_bench.data.version import describe_version, width_growth
 from dehaze_bench.errors import UsageError
 
 
@@ -45,11 +46,9 @@ class Subject:
 
     @property
     def scenes(self) -> list[str]:
-        """The scene of each pair: the folder of a clip's frame, the number before the first underscore, or the
-        name of the clear picture, which several hazy ones may share.
-        """
+        """The scene of each pair."""
         clear = self.pairs.clear or self.pairs.hazy
-        return [_scene(name, path.stem) for name, path in zip(self.pairs.names, clear, strict=True)]
+        return [scene_in(name, path.stem) for name, path in zip(self.pairs.names, clear, strict=True)]
 
     @property
     def truths(self) -> list[Path]:
@@ -94,66 +93,37 @@ def find_incomplete(subject: Subject) -> list[Finding]:
     return findings
 
 
-def tell_version(subject: Subject, num_clear: int, clear_size: tuple[int, int] | None) -> tuple[str, bool]:
+def describe_edition(
+    subject: Subject, hazy_sizes: list[tuple[int, int]], clear_sizes: list[tuple[int, int]]
+) -> tuple[str, bool]:
     """Return which published edition this is, in words, and whether the count is a published one.
 
-    `clear_size` is the (width, height) that most clear pictures have.
+    The sizes are those (width, height) that occur.
     """
     known = KNOWN.get(subject.name)
-    part = known.part(subject.role) if known is not None else None
     num = len(subject.pairs.names) + len(subject.lone)
-    if part is None:
-        return f"no published count is known; {num:,} here", True
-    for version in part.versions:
-        if version.hazy == num:
-            return f"{version.name}: {num:,}, as published".removeprefix(": "), True
-
-    def distance(version: Version) -> tuple[bool, float, float]:
-        other_size = version.clear_size is not None and clear_size is not None and version.clear_size != clear_size
-        return other_size, abs(version.clear - num_clear), abs(version.hazy - num)
-
-    nearest = min(part.versions, key=distance)
-    published = " or ".join(f"{v.hazy:,} ({v.name})" if v.name else f"{v.hazy:,}" for v in part.versions)
-    like = f"; clear pictures are most like {nearest.name}" if len(part.versions) > 1 else ""
-    return f"{num:,} here, published {published}{like}", False
-
-
-def _scene(name: str, truth: str) -> str:
-    folder, _, file = name.rpartition("/")
-    head = scene_of(file)
-    return folder or (head if head.isdecimal() else truth)
+    clear = len(set(subject.pairs.clear or ()))
+    growth = width_growth(hazy_sizes, clear_sizes)
+    part = known.part(subject.role) if known is not None else None
+    return describe_version(part, num, clear, len(set(subject.scenes)), growth)
 
 
 def _salvage(arguments: Mapping[str, Any]) -> tuple[Pairs, tuple[Path, ...]] | None:
-    """Pair what can be paired in the first folder that has both sides; None where there is none."""
-    for folder in arguments["folders"]:
-        try:
-            hazy = find_pairs(**{**arguments, "folders": [folder], "clear": None, "match": "equal"})
-        except UsageError:
-            continue
-        beside = sorted(path for each in _beside(hazy, arguments) for path in each.iterdir() if _is_picture(path))
-        clear_files = {path.stem: path for path in beside if path not in hazy.hazy}
-        rule, partners = pair(hazy.names, clear_files, arguments["match"])
-        kept = [(n, h, c) for n, h, c in zip(hazy.names, hazy.hazy, partners, strict=True) if c is not None]
-        if kept:
-            layout = f"{hazy.layout}; clear {kept[0][2].parent}, {len(kept)} pairs, {MATCHES.get(rule, rule)}"
-            pairs = Pairs(layout, [n for n, _, _ in kept], [h for _, h, _ in kept], [c for _, _, c in kept])
-            return pairs, tuple(h for h, c in zip(hazy.hazy, partners, strict=True) if c is None)
-    return None
-
-
-def _beside(hazy: Pairs, arguments: Mapping[str, Any]) -> tuple[Path, ...]:
-    """Return the folders of clear pictures that belong to the folders of these hazy ones."""
-    parents = {path.parent for path in hazy.hazy}
-    for place in find_places(arguments["name"], arguments.get("role") or "", arguments["root"]):
-        if parents <= set(place.hazy):
-            return place.clear
-    names = arguments["clear"]
-    for name in [names] if isinstance(names, str) else names:
-        folder = hazy.hazy[0].parent.parent / name
-        if folder.is_dir():
-            return (folder,)
-    return ()
+    """Pair what can be paired; None where there are no two sides, or nothing in them fits."""
+    try:
+        sides = find_sides(**arguments)
+    except UsageError:
+        return None
+    rule, partners = pair(sides.names, sides.clear or {}, arguments["match"])
+    both = list(zip(sides.names, partners, strict=True))
+    kept = [(name, sides.hazy[name], clear) for name, clear in both if clear is not None]
+    if not kept:
+        return None
+    folders = [" and ".join(map(str, each)) for each in (sides.place.hazy, sides.place.clear)]
+    chosen = f", {len(both)} of {len(sides.hazy)} by the split" if len(both) < len(sides.hazy) else ""
+    layout = f"hazy {folders[0]}, clear {folders[1]}, {len(kept)} pairs, {MATCHES.get(rule, rule)}{chosen}"
+    pairs = Pairs(layout, [name for name, _, _ in kept], [hazy for _, hazy, _ in kept], [clear for _, _, clear in kept])
+    return pairs, tuple(sides.hazy[name] for name, clear in both if clear is None)
 
 
 def _is_picture(path: Path) -> bool:

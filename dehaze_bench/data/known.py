@@ -17,6 +17,8 @@ CLEAR_FOLDERS = ("gt", "GT", "clear", "target", "gt_new", "original", "label", "
 # What the end of a stem says where both pictures carry one: 01_hazy and 01_GT, 01_outdoor_hazy and 01_outdoor_GT.
 HAZY_ENDINGS = ("_hazy", "_haze", "_input", "_cloud")
 CLEAR_ENDINGS = ("_GT", "_gt", "_clear", "_target", "_label")
+# Of HazeWorld as downloaded, in the folder of each source: lines of "its split, train or test, video, frames".
+MAPPING = "mapping_info_GT_{role}.txt"
 _INDOOR, _RIM, _SMALL = (620, 460), (640, 480), (400, 400)
 _TILE, _MEGAPIXELS = (512, 512), (1600, 1200)
 
@@ -26,8 +28,9 @@ class Shape:
     """How somebody's repository keeps a part; `*` in a subfolder stands for several that add up.
 
     `listing` names a text file (below the root or beside it) with the hazy pictures that count. `whole` means that
-    the training and the test part lie together, so that a `split` takes them apart. With `clips` the subfolders hold
-    one folder of frames per clip.
+    the training and the test part lie together, so that a `split` takes them apart. Of videos `clips` is how many
+    folders lie between a subfolder and its frames: 1 for VIDEO/FRAME, 2 for SOURCE/VIDEO/FRAME. With a role as `mapped`
+    there is one more, SOURCE/SPLIT/VIDEO/FRAME, and `MAPPING` beside the splits says which of them are of that role.
     """
 
     keeper: str
@@ -36,7 +39,8 @@ class Shape:
     clear: tuple[str, ...]
     listing: str = ""
     whole: bool = False
-    clips: bool = False
+    clips: int = 0
+    mapped: str = ""
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ class Version:
 
 @dataclass(frozen=True)
 class Part:
-    """The training or the test half of a set."""
+    """The training or the test half of a set; without `versions` no count is published."""
 
     versions: tuple[Version, ...]
     shapes: tuple[Shape, ...]
@@ -162,8 +166,13 @@ def _rice(number: int, num: int, test: int) -> KnownSet:
 
 
 def _clips(role: str) -> tuple[Shape, ...]:
-    bases = [f"{base}/{role}" for base in ("REVIDE", "REVIDE_indoor")]
-    return tuple(Shape("official", base, ("hazy",), ("gt",), clips=True) for base in bases)
+    bases = [f"{base}/{role}" for base in ("REVIDE", "REVIDE/REVIDE_indoor", "REVIDE_indoor")]
+    return tuple(Shape("official", base, ("hazy",), ("gt",), clips=1) for base in bases)
+
+
+def _hazeworld(role: str) -> tuple[Shape, ...]:
+    linked = Shape("MAP-Net", f"HazeWorld/{role}", ("hazy",), ("gt",), clips=2)
+    return linked, Shape("official", "HazeWorld", ("hazy",), ("gt",), clips=2, mapped=role)
 
 
 _HAZE4K = "hazy id_A_beta, clear id"
@@ -336,5 +345,11 @@ KNOWN: dict[str, KnownSet] = {
         _part(Version("", 1_698, 1_698, (2_708, 1_800), (2_708, 1_800)), "equal names clip/frame", _clips("train")),
         _part(Version("", 284, 284, (2_708, 1_800), (2_708, 1_800)), "equal names clip/frame", _clips("test")),
         note="48 scenes; the counts of frames are unverified",
+    ),
+    "hazeworld": KnownSet(
+        "HazeWorld, frames of outdoor video under synthetic haze",
+        _part((), "SOURCE/VIDEO_A_beta/FRAME.jpg, clear under the same name", _hazeworld("train")),
+        _part((), "SOURCE/VIDEO_A_beta/FRAME.jpg, clear under the same name", _hazeworld("test")),
+        note="six sources, about 326,000 frames in all (second-hand); no count of a part is known",
     ),
 }

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from dehaze_bench.data.augmentation import place_crop
 from dehaze_bench.data.folders import Pairs, find_pairs, scene_of, select, shared_scenes
 from dehaze_bench.data.known import CLEAR_FOLDERS, HAZY_FOLDERS
 from dehaze_bench.data.matching import choose
@@ -77,6 +78,15 @@ class FolderPairs:
         """The pairs that were found."""
         return self._pairs
 
+    @property
+    def has_truth(self) -> bool:
+        """Whether there are clear pictures to compare with."""
+        return self._pairs.clear is not None
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Return (height, width) of a hazy picture."""
+        return self._source.size(self._pairs.hazy[index])
+
     def __len__(self) -> int:
         return len(self._pairs.names)
 
@@ -135,22 +145,43 @@ class FolderCrops:
     def __len__(self) -> int:
         return len(self._pairs.names)
 
-    def sample(self, index: int, size: int, rng: np.random.Generator) -> Sample:
-        """Return a random `size` x `size` crop of both pictures; UsageError if they are smaller."""
-        hazy = self._source.open(self._pairs.hazy[index])
-        height, width = hazy.shape[:2]
-        clear, cut = _open_clear(self._source, self._pairs, index, hazy, self._margin)
-        if size > min(height, width):
-            raise UsageError(
-                f"{self._pairs.hazy[index]}: found {width}x{height} pixels, expected at least {size}x{size}. "
-                f"Use a crop of at most {min(height, width)}, or take this picture out of the training set."
-            )
-        top, left = int(rng.integers(height - size + 1)), int(rng.integers(width - size + 1))
-        return Sample(
-            self._pairs.names[index],
-            to_planes(hazy[top : top + size, left : left + size]),
-            to_planes(clear[cut + top : cut + top + size, cut + left : cut + left + size]),
-        )
+    @property
+    def reads_rows(self) -> bool:
+        """Whether a crop costs no more than copying its rows from a packed copy."""
+        return self._source.reads_rows
+
+    def sample(self, index: int, size: int, rng: np.random.Generator, edge_decay: float = 0.0) -> Sample:
+        """Return a random `size` x `size` crop of both pictures in uint8 levels; UsageError if they are smaller."""
+        return self.crops([index], size, rng, edge_decay)[0]
+
+    def crops(
+        self, indices: Sequence[int], size: int, rng: np.random.Generator, edge_decay: float = 0.0
+    ) -> list[Sample]:
+        """Return the same random crop of several pairs, the frames of a clip; UsageError where they differ in size."""
+        made: list[Sample] = []
+        place: tuple[int, int] | None = None
+        for index in indices:
+            hazy = self._source.open(self._pairs.hazy[index])
+            height, width = hazy.shape[:2]
+            clear, cut = _open_clear(self._source, self._pairs, index, hazy, self._margin)
+            if size > min(height, width):
+                raise UsageError(
+                    f"{self._pairs.hazy[index]}: found {width}x{height} pixels, expected at least {size}x{size}. "
+                    f"Use a crop of at most {min(height, width)}, or take this picture out of the training set."
+                )
+            if place is None:
+                sides = height, width
+                place = place_crop(sides, (size, size), rng, edge_decay)
+            if (height, width) != sides:
+                raise UsageError(
+                    f"{self._pairs.hazy[index]}: found {width}x{height} pixels, but {self._pairs.hazy[indices[0]]} "
+                    f"of the same video has {sides[1]}x{sides[0]}. The frames of a video have one size."
+                )
+            (top, left), name = place, self._pairs.names[index]
+            bottom, right = top + size, left + size
+            truth = clear[cut + top : cut + bottom, cut + left : cut + right]
+            made.append(Sample(name, hazy[top:bottom, left:right].transpose(2, 0, 1), truth.transpose(2, 0, 1)))
+        return made
 
 
 def _without(pairs: Pairs, name: str, scenes: Collection[str]) -> Pairs:

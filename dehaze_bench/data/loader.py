@@ -1,56 +1,30 @@
-"""Batches of training crops, the same for any number of worker processes and from any starting step.
+"""Batches of training crops, the same for any number of workers or processes and from any starting step.
 
-Item i of step t draws everything random (crop, haze, augmentation) from `default_rng([seed, t, i])`; the
-torch and NumPy global generators are neither read nor moved. Shapes: B batch, C colour, H and W picture.
+Who reads them depends on what a sample costs. Pictures that must be decoded, and synthetic scenes, are made by worker
+processes. Of a packed copy a crop is a copy of some rows: there the border between processes costs more than the
+reading, so the workers are threads (benchmarks/loader.py measures both). Shapes: B batch, C colour, H and W picture.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Generator, Iterator, Sequence
 
-import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
 
-from dehaze_bench.data.pairs import Sample
-from dehaze_bench.data.sampler import indices
-from dehaze_bench.errors import BenchError, UsageError, nearest
+from dehaze_bench.data.augmentation import AUGMENTATIONS
+from dehaze_bench.data.loader_device import Batch, deliver
+from dehaze_bench.data.loader_reading import (
+    Items,
+    Loaded,
+    TrainingSet,
+    read_here,
+    read_in_processes,
+    read_in_threads,
+)
+from dehaze_bench.data.sampler import positions
+from dehaze_bench.errors import UsageError, nearest
 
-AUGMENTATIONS = ("flip", "rot90")
-_Item = tuple[int, int, int]  # step, position in the batch, index into the data set
-
-
-class TrainingSet(Protocol):
-    """What the loader needs of a data set; `sample` must be a pure function of its arguments."""
-
-    def __len__(self) -> int: ...
-
-    def sample(self, index: int, size: int, rng: np.random.Generator) -> Sample: ...
-
-
-@dataclass(frozen=True)
-class Batch:
-    """One training batch; `wait` is how long, in seconds, the loop stood still for it."""
-
-    step: int
-    names: list[str]
-    hazy_BCHW: torch.Tensor
-    clear_BCHW: torch.Tensor
-    wait: float
-
-
-def augment(sample: Sample, kinds: Sequence[str], rng: np.random.Generator) -> Sample:
-    """Apply one random symmetry to both: "flip" left to right, "rot90" by 0 to 3 quarter turns."""
-    hazy, clear = sample.hazy, sample.clear
-    if "flip" in kinds and rng.random() < 0.5:
-        hazy, clear = hazy[..., ::-1], clear[..., ::-1]
-    if "rot90" in kinds:
-        turns = int(rng.integers(4))
-        hazy, clear = np.rot90(hazy, turns, (1, 2)), np.rot90(clear, turns, (1, 2))
-    return Sample(sample.name, np.ascontiguousarray(hazy), np.ascontiguousarray(clear))
+__all__ = ["Batch", "TrainingSet", "batches"]
 
 
 def batches(
@@ -63,85 +37,53 @@ def batches(
     crop: int,
     augment: Sequence[str] = (),
     num_workers: int = 0,
+    rank: int = 0,
+    world: int = 1,
+    edge_decay: float = 0.0,
+    mixup: float | None = None,
+    device: torch.device | str = "cpu",
 ) -> Iterator[Batch]:
-    """Yield the batches of steps `start` to `stop` - 1.
+    """Yield the batches of steps `start` to `stop` - 1; of each, the share of process `rank` of `world`.
 
+    `batch` counts the images of all processes: an item keeps its position in the global batch whoever loads it.
     With workers, each makes whole batches two ahead of the loop, on one thread. A `BenchError` in a worker
-    arrives as it was raised, without a worker's traceback in its text. Raises UsageError for an augmentation
-    that is not known.
+    arrives as it was raised, without a worker's traceback in its text.
+
+    Args:
+        augment: "flip" and "rot90", drawn for each pair.
+        edge_decay: how much more often crops lie at the border of a picture, as in `augmentation.place_crop`.
+        mixup: parameter of the Beta distribution by which half of the batches are mixed; None for no mixing.
+        device: where the batches are wanted. To a GPU the next one is copied while the last one is used.
+
+    Raises UsageError for an augmentation that is not known, and for a batch that the processes cannot share.
     """
     for kind in augment:
         if kind not in AUGMENTATIONS:
             raise UsageError(f"augmentation '{kind}' is not known. {nearest(kind, AUGMENTATIONS)}")
-    return _iterate(_Items(dataset, seed, crop, tuple(augment)), seed, start, stop, batch, num_workers)
-
-
-def _iterate(items: _Items, seed: int, start: int, stop: int, batch: int, num_workers: int) -> Iterator[Batch]:
-    loader = DataLoader(
-        items,
-        batch_sampler=_Steps(seed, start, stop, batch, len(items)),
-        num_workers=num_workers,
-        collate_fn=_collate,
-        worker_init_fn=_start_worker,
-        generator=torch.Generator(),  # its own: the loader must not draw from the global one
-        prefetch_factor=2 if num_workers else None,
+    if batch < world:
+        raise UsageError(f"A batch of {batch} cannot be shared by {world} processes: start at most {batch}.")
+    device = torch.device(device)
+    in_threads = bool(num_workers and getattr(dataset, "reads_rows", False))
+    in_processes = bool(num_workers and not in_threads)
+    on_gpu = device.type == "cuda"
+    items = Items(
+        dataset,
+        seed,
+        crop,
+        tuple(augment),
+        batch,
+        positions(batch, rank, world),
+        edge_decay,
+        mixup,
+        as_unit=not (in_processes or on_gpu),
+        pinned=on_gpu and not in_processes,
     )
-    iterator = iter(loader)
-    try:
-        for step in range(start, stop):
-            asked = time.perf_counter()
-            made: tuple[list[str], torch.Tensor, torch.Tensor] | BenchError = next(iterator)
-            if isinstance(made, BenchError):
-                raise made
-            names, hazy_BCHW, clear_BCHW = made
-            yield Batch(step, names, hazy_BCHW, clear_BCHW, wait=time.perf_counter() - asked)
-    finally:
-        del iterator  # ends the workers now; left to a traceback and the garbage collector, that takes 5 s
-
-
-class _Steps:
-    """The batch sampler: the items of each step, lazily."""
-
-    def __init__(self, seed: int, start: int, stop: int, batch: int, num: int) -> None:
-        self.seed, self.start, self.stop, self.batch, self.num = seed, start, stop, batch, num
-
-    def __len__(self) -> int:
-        return max(0, self.stop - self.start)
-
-    def __iter__(self) -> Iterator[list[_Item]]:
-        for step in range(self.start, self.stop):
-            chosen = indices(step, self.seed, self.batch, self.num)
-            yield [(step, position, index) for position, index in enumerate(chosen)]
-
-
-class _Items(Dataset[Sample | BenchError]):
-    """Item (step, position, index) of a data set, with the generator that belongs to it."""
-
-    def __init__(self, dataset: TrainingSet, seed: int, crop: int, kinds: tuple[str, ...]) -> None:
-        self.dataset, self.seed, self.crop, self.kinds = dataset, seed, crop, kinds
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, item: _Item) -> Sample | BenchError:
-        step, position, index = item
-        rng = np.random.default_rng([self.seed, step, position])
-        try:
-            return augment(self.dataset.sample(index, self.crop, rng), self.kinds, rng)
-        except BenchError as error:
-            return error
-
-
-def _collate(samples: list[Sample | BenchError]) -> tuple[list[str], torch.Tensor, torch.Tensor] | BenchError:
-    good: list[Sample] = []
-    for sample in samples:
-        if isinstance(sample, BenchError):
-            return sample
-        good.append(sample)
-    hazy_BCHW = torch.from_numpy(np.stack([sample.hazy for sample in good]))
-    clear_BCHW = torch.from_numpy(np.stack([sample.clear for sample in good]))
-    return [sample.name for sample in good], hazy_BCHW, clear_BCHW
-
-
-def _start_worker(worker: int) -> None:
-    torch.set_num_threads(1)
+    steps = range(start, stop)
+    loaded: Generator[Loaded]
+    if in_threads:
+        loaded = read_in_threads(items, steps, num_workers)
+    elif in_processes:
+        loaded = read_in_processes(items, steps, num_workers)
+    else:
+        loaded = read_here(items, steps)
+    return deliver(loaded, device, ahead=on_gpu and num_workers > 0)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from dehaze_bench.data.known import CLEAR_ENDINGS, HAZY_ENDINGS
+from dehaze_bench.data.video_folders import video_of
 from dehaze_bench.errors import UsageError, nearest
 
 _T = TypeVar("_T")
@@ -15,7 +16,8 @@ MATCHES = {
     "equal": "clear name = hazy name",
     "prefix": "clear name = hazy name up to its first underscore",
     "ending": "clear name = hazy name with another ending (01_hazy, 01_GT)",
-    "auto": "equal names, else the prefix rule, else the endings",
+    "video": "clear frame = hazy frame of the video without its airlight and beta (bear_239_0.005, bear)",
+    "auto": "equal names, else the prefix rule, else the endings, else the rule of videos",
 }
 
 
@@ -31,7 +33,7 @@ def check_rule(name: str, match: str) -> None:
 
 def pair(names: Sequence[str], clear_files: Mapping[str, Path], match: str) -> tuple[str, list[Path | None]]:
     """Return the rule that pairs all names, or the last one tried that an error can explain, and the partners."""
-    rules = ["equal", "prefix", "ending"] if match == "auto" else [match]
+    rules = ["equal", "prefix", "ending", "video"] if match == "auto" else [match]
     tried = {}
     for rule in rules:
         index = {_key(rule, stem, clear=True): path for stem, path in clear_files.items()}
@@ -39,7 +41,7 @@ def pair(names: Sequence[str], clear_files: Mapping[str, Path], match: str) -> t
         if None not in tried[rule]:
             return rule, tried[rule]
     if match == "auto":  # the rule that misses fewest; of equals the prefix rule, which most sets follow
-        rule = min(("prefix", "ending", "equal"), key=lambda r: tried[r].count(None))
+        rule = min(("prefix", "ending", "equal", "video"), key=lambda r: tried[r].count(None))
     return rule, tried[rule]
 
 
@@ -51,6 +53,9 @@ def _key(rule: str, stem: str, clear: bool) -> str:
             if stem.endswith(ending):
                 return stem[: -len(ending)]
         return stem
+    if rule == "video":
+        folder, _, frame = stem.rpartition("/")
+        return stem if clear or not folder else f"{video_of(stem)}/{frame}"
     if "*" in rule:
         before, after = rule.split(":")[clear].split("*")
         fits = stem.startswith(before) and stem.endswith(after) and len(stem) > len(before) + len(after)

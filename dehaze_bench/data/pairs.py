@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 import PIL
 import torch
-from PIL import Image
+from PIL import Image, features
 
+from dehaze_bench.data.haze import Veil
 from dehaze_bench.errors import UsageError
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -34,11 +35,15 @@ _told: set[tuple[str, Path]] = set()
 
 @dataclass(frozen=True)
 class Sample:
-    """One training crop: float32 arrays (3, size, size) in [0, 1]."""
+    """One training crop: arrays (3, size, size), uint8 levels or float32 in [0, 1]; they may be views.
+
+    Under a `veil`, `hazy` is the clear picture still.
+    """
 
     name: str
     hazy: np.ndarray
     clear: np.ndarray
+    veil: Veil | None = None
 
 
 @dataclass(frozen=True)
@@ -53,8 +58,10 @@ class TestPair:
 
 
 def decoder() -> str:
-    """Return name and version of the decoder, as results record it."""
-    return f"Pillow {PIL.__version__}"
+    """Return name and version of the decoder and of the JPEG library that it was built with, as results record them."""
+    turbo = features.version("libjpeg_turbo") if features.check("libjpeg_turbo") else None
+    jpeg = f"libjpeg-turbo {turbo}" if turbo else f"libjpeg {features.version('jpg')}"
+    return f"Pillow {PIL.__version__}, {jpeg}"
 
 
 def read_size(path: Path) -> tuple[int, int]:
@@ -96,8 +103,17 @@ def read_pixels(path: Path, data: bytes | None = None) -> np.ndarray:
 
 def to_planes(pixels: np.ndarray) -> np.ndarray:
     """Turn uint8 (H, W, 3) into contiguous float32 (3, H, W) in [0, 1]."""
-    planes = np.ascontiguousarray(pixels.transpose(2, 0, 1)).astype(np.float32)
-    return np.divide(planes, np.float32(255), out=planes)
+    return to_unit(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+
+
+def to_unit(levels: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """Turn uint8 levels into float32 in [0, 1]; what is float32 already stays as it is, or is copied to `out`."""
+    if levels.dtype == np.uint8:
+        return np.divide(levels, np.float32(255), out=out, dtype=np.float32)
+    if out is None:
+        return levels
+    out[...] = levels
+    return out
 
 
 def write_image(path: Path, pixels: np.ndarray) -> None:

@@ -26,6 +26,14 @@ def indices(step: int, seed: int, batch: int, num: int) -> list[int]:
     ]
 
 
+def positions(batch: int, rank: int = 0, world: int = 1) -> range:
+    """Return the positions of the global batch that process `rank` of `world` loads: together each once, in order.
+
+    The shares differ by one item at most; with more processes than items some are empty.
+    """
+    return range(rank * batch // world, (rank + 1) * batch // world)
+
+
 @lru_cache(maxsize=4)
 def _permutation(seed: int, epoch: int, num: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch, _PERMUTATION_KEY]).permutation(num)

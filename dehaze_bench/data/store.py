@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -44,6 +45,7 @@ class Source(Protocol):
     """Where pixels come from: the files, or a packed copy of them."""
 
     decoder: str
+    reads_rows: bool  # what is sliced costs no more than copying it
 
     def size(self, path: Path) -> tuple[int, int]: ...
 
@@ -52,6 +54,8 @@ class Source(Protocol):
 
 class Files:
     """The pictures themselves, decoded whole each time."""
+
+    reads_rows = False
 
     def __init__(self) -> None:
         self.decoder = decoder()
@@ -144,7 +148,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 class Store:
-    """A complete packed copy, opened for reading; it can be sent to a worker process.
+    """A complete packed copy, opened for reading, by several threads if need be; it can be sent to a worker process.
 
     Raises UsageError when built if the copy is unfinished, or a shard is missing or of another length.
     """
@@ -169,10 +173,15 @@ class Store:
             for number, shard in enumerate(self.manifest.shards)
             for entry in shard.pictures
         }
+        self.reads_rows = all(entry.kind == "raw" for _, entry in self._entries.values())
         self._open: OrderedDict[int, Any] = OrderedDict()
+        self._lock = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_open": OrderedDict()}
+        return self.__dict__ | {"_open": OrderedDict(), "_lock": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state | {"_lock": threading.Lock()}
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -238,13 +247,15 @@ class Store:
         return [text for shard in self.manifest.shards if (text := find_damage(self.folder, shard))]
 
     def _shard(self, number: int) -> Any:
-        handle = self._open.get(number)
-        if handle is None:
-            handle = self._open[number] = safe_open(self.folder / self.manifest.shards[number].file, framework="np")
-            while len(self._open) > self.open_shards:
-                self._open.popitem(last=False)
-        self._open.move_to_end(number)
-        return handle
+        with self._lock:
+            handle = self._open.get(number)
+            if handle is None:
+                handle = safe_open(self.folder / self.manifest.shards[number].file, framework="np")
+                self._open[number] = handle
+                while len(self._open) > self.open_shards:
+                    self._open.popitem(last=False)
+            self._open.move_to_end(number)
+            return handle
 
     def _find(self, path: Path) -> tuple[int, Entry]:
         try:

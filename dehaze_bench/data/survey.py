@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dehaze_bench.data.folders import TEST_OF, Place, find_pairs, find_places, scene_of
-from dehaze_bench.data.known import CLEAR_FOLDERS, HAZY_FOLDERS, KNOWN, ROLES, Part
+from dehaze_bench.data.folders import TEST_OF, find_pairs, scene_in, scene_of
+from dehaze_bench.data.known import CLEAR_FOLDERS, HAZY_FOLDERS, KNOWN, ROLES
 from dehaze_bench.data.pairs import SUFFIXES, read_size
+from dehaze_bench.data.places import Place, find_places
+from dehaze_bench.data.version import tell_version, width_growth
 from dehaze_bench.errors import UsageError, nearest
 
 SAMPLE = 24
@@ -63,33 +65,12 @@ def survey(root: str | Path, names: Sequence[str] = ()) -> list[Found]:
     return found
 
 
-def tell_version(part: Part, hazy: int, clear: int, scenes: int, growth: int | None) -> str:
-    """Return which published version this is, "X or Y" where the counts leave it open, "" where there is but one.
-
-    `growth` is how many pixels a clear picture is wider than its hazy one: 0 in ITS v2, 20 in v0.
-    """
-    if len(part.versions) == 1:
-        return ""
-    fits = []
-    for version in part.versions:
-        exact = hazy == version.hazy
-        if exact or (hazy < version.hazy and min(clear, scenes) <= version.clear):
-            sizes = version.clear_size, version.hazy_size
-            expected = sizes[0][0] - sizes[1][0] if sizes[0] and sizes[1] else growth
-            if growth is None or growth == expected:
-                fits.append((exact, version.name))
-    if any(exact for exact, _ in fits):
-        return next(name for exact, name in fits if exact)
-    if not fits:
-        return "none of " + ", ".join(version.name for version in part.versions)
-    return " or ".join(name for _, name in fits)
-
-
 def _look(name: str, role: str, root: Path, place: Place) -> Found:
     known = KNOWN[name]
     part = known.part(role)
     assert part is not None
     hazy_files, clear_files, remarks = _files(place.hazy), _files(place.clear), []
+    scenes = frozenset(scene_of(path.stem) for path in clear_files or hazy_files)
     layout = _NOT_FOUND
     try:
         pairs = find_pairs(
@@ -97,12 +78,12 @@ def _look(name: str, role: str, root: Path, place: Place) -> Found:
         )
         layout, hazy_files = pairs.layout, pairs.hazy
         clear_files = sorted(set(pairs.clear or []))
+        truths = pairs.clear or pairs.hazy
+        scenes = frozenset(scene_in(one, path.stem) for one, path in zip(pairs.names, truths, strict=True))
     except UsageError as error:
         remarks.append(str(error))
     sizes = [_sizes(files, remarks) for files in (hazy_files, clear_files)]
-    scenes = frozenset(scene_of(path.stem) for path in clear_files or hazy_files)
-    widths = [max(size)[0] if len(size) == 1 else None for size in sizes]
-    growth = widths[1] - widths[0] if widths[0] is not None and widths[1] is not None else None
+    growth = width_growth(*map(list, sizes))
     return Found(
         name,
         role,

@@ -144,9 +144,12 @@ def haze_of_copy(recipe: Recipe, copy: int, rng: np.random.Generator) -> Haze:
 
 def find_transmission(distance_HW: np.ndarray, haze: Haze, size: tuple[int, int], window: Window) -> np.ndarray:
     """Return t (H, W) of the `window` of a picture of `size` (height, width) that `distance_HW` covers."""
-    if not haze.density:
-        return transmit(distance_HW, haze.beta)
-    return transmit(distance_HW * _find_density(haze, size, window), haze.beta)
+    return transmit(thicken(distance_HW, haze, size, window), haze.beta)
+
+
+def thicken(distance_HW: np.ndarray, haze: Haze, size: tuple[int, int], window: Window) -> np.ndarray:
+    """Return the distance (H, W) times the density relative to its mean, where that drifts over the picture."""
+    return distance_HW * _find_density(haze, size, window) if haze.density else distance_HW
 
 
 def make_hazy(

@@ -103,5 +103,7 @@ def _counts(one: Mapping[str, Any]) -> str:
         f"{v['hazy']:,} hazy and {v['clear']:,} clear{' (' + v['version'] + ')' if v['version'] else ''}"
         for v in one["published"]
     )
-    said = "as published" if one["complete"] else "NOT as published"
-    return f"{one['hazy']['count']:,} hazy and {one['clear']['count']:,} clear, {said}: {published}"
+    here = f"{one['hazy']['count']:,} hazy and {one['clear']['count']:,} clear"
+    if not published:
+        return f"{here}; no published count is known"
+    return f"{here}, {'as published' if one['complete'] else 'NOT as published'}: {published}"

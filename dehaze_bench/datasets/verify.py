@@ -16,6 +16,7 @@ from dehaze_bench.errors import UsageError, nearest
 from dehaze_bench.registry import find_choice, list_choices
 
 if TYPE_CHECKING:
+    from dehaze_bench.data.inspection_packed import Copy
     from dehaze_bench.data.inspection_report import Finding
     from dehaze_bench.data.inspection_subjects import Subject
 
@@ -28,6 +29,7 @@ def run(argv: Arguments) -> int:
     """Inspect the named sets, print and write the reports; 1 where something was found."""
     from dehaze_bench.data.inspection import SAMPLE, inspect
     from dehaze_bench.data.inspection_files import Memory, Workers, count_cores
+    from dehaze_bench.data.inspection_packed import inspect_copy
     from dehaze_bench.data.inspection_report import to_html, to_json, to_text
 
     root, argv = option(argv, "--root")
@@ -40,12 +42,17 @@ def run(argv: Arguments) -> int:
     pairs = _at_least(sample, "--sample", 0, SAMPLE)
     names, overrides = _split(argv)
     root = root or os.environ.get("DEHAZE_DATA") or "data"
-    subjects, absent, broken = _gather(names, root, overrides)
+    subjects, copies, absent, broken = _gather(names, root, overrides)
     path = _memory_path(root)
     if fresh:
         path.unlink(missing_ok=True)
     with Workers(num, Memory(path)) as workers, _progress() as progress:
         report = inspect(subjects, str(Path(root).expanduser().absolute()), workers, pairs, progress)
+        for copy in copies:
+            summary, findings, notes = inspect_copy(copy, num, progress)
+            report.summaries += [summary] if summary is not None else []
+            report.findings += findings
+            report.notes += notes
     report.findings[:0], report.notes[:0] = broken, absent
     print(to_text(report), end="")
     for file, text in ((json_file, to_json), (html_file, to_html)):
@@ -69,37 +76,50 @@ def _split(argv: Arguments) -> tuple[list[str], list[str]]:
     return list(dict.fromkeys(names)), [text for text in argv if "=" in text]
 
 
-def _gather(names: list[str], root: str, overrides: list[str]) -> tuple[list[Subject], list[Finding], list[Finding]]:
-    """Return (the parts that lie under the root, notes on those that do not, findings on those that cannot be read).
+def _gather(
+    names: list[str], root: str, overrides: list[str]
+) -> tuple[list[Subject], list[Copy], list[Finding], list[Finding]]:
+    """Return (the parts that lie under the root, their packed copies, notes on the parts that do not, findings on
+    those that cannot be read).
 
     Raises `UsageError` for a set of which no part is there.
     """
+    from dehaze_bench.data.inspection_packed import find_copies
     from dehaze_bench.data.inspection_report import Finding
     from dehaze_bench.data.inspection_subjects import gather
 
     subjects: list[Subject] = []
+    copies: list[Copy] = []
     absent: list[Finding] = []
     broken: list[Finding] = []
     for name in names:
         parts: list[Subject] = []
+        packed: list[Copy] = []
         errors: list[UsageError] = []
         for group, role in PARTS.items():
             if name not in list_choices(group) or not _is_given(group, name, overrides):
                 continue
+            node = _compose(group, name, root, overrides)
+            margin = 10 if node.get("crop") == "centre10" else 0
+            where_from = Path(str(node.get("root", root))).expanduser()
             try:
-                node = _compose(group, name, root, overrides)
-                margin = 10 if node.get("crop") == "centre10" else 0
                 parts.append(gather(name, role, _arguments(group, name, node, role), margin))
+                packed += find_copies(name, role, where_from, margin, parts[-1])
             except UsageError as error:
+                alone = find_copies(name, role, where_from, margin)
+                packed += alone
+                if alone:
+                    continue
                 errors.append(error)
                 kind, where = ("not there", absent) if _ABSENT.search(str(error)) else ("layout", broken)
                 where.append(Finding(kind, f"{name} ({role})", str(error)))
-        if not parts and not errors:
+        copies += packed
+        if not parts and not packed and not errors:
             raise UsageError(f"{name}: say which folders: dataset.hazy=DIR dataset.clear=DIR.")
-        if not parts and all(_ABSENT.search(str(error)) for error in errors):
+        if not parts and not packed and all(_ABSENT.search(str(error)) for error in errors):
             raise errors[0]
         subjects += parts
-    return subjects, absent, broken
+    return subjects, copies, absent, broken
 
 
 def _is_given(group: str, name: str, overrides: list[str]) -> bool:

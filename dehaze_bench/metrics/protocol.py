@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from dehaze_bench.errors import UsageError, nearest
+from dehaze_bench.metrics import no_reference as alone
 from dehaze_bench.metrics.conventions import CONVENTIONS, Convention, check_pair
 from dehaze_bench.metrics.crop import CROPS, cut
 from dehaze_bench.metrics.reading import Pair, Reading
@@ -18,8 +19,9 @@ class Protocol:
     """How numbers are measured, from crop to average: one per line of published work, in conf/protocol.
 
     `metrics` maps a column (psnr, ssim, ciede2000) to the name of its convention. `crop` names a crop of hazy
-    image and target *before* the network. `used_by` lists the repositories that measure like this.
-    Raises UsageError for an unknown convention or crop.
+    image and target *before* the network. `used_by` lists the repositories that measure like this. `no_reference` names
+    scores of the restored image alone, which pyiqa makes, for test sets without truth.
+    Raises UsageError for an unknown convention or crop, or such a score without pyiqa.
     """
 
     name: str
@@ -27,6 +29,7 @@ class Protocol:
     crop: str | None = None
     used_by: Sequence[str] = ()
     note: str = ""
+    no_reference: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if not self.metrics:
@@ -38,6 +41,7 @@ class Protocol:
         if self.crop is not None and self.crop not in CROPS:
             hint = nearest(self.crop, CROPS)
             raise UsageError(f"protocol '{self.name}': unknown crop '{self.crop}'. {hint}")
+        alone.check_names(self.name, tuple(self.no_reference))
 
     @property
     def conventions(self) -> dict[str, Convention]:
@@ -47,7 +51,8 @@ class Protocol:
     @property
     def higher_is_better(self) -> dict[str, bool]:
         """Whether a larger value is better, per column."""
-        return {column: convention.higher_is_better for column, convention in self.conventions.items()}
+        known = {column: convention.higher_is_better for column, convention in self.conventions.items()}
+        return known | {name: alone.is_higher_better(name) for name in self.no_reference}
 
     def prepare(self, hazy_CHW: Tensor, target_CHW: Tensor) -> tuple[Tensor, Tensor]:
         """Return both images as the network and the scores get them: cropped where the protocol says so.
@@ -85,6 +90,10 @@ class Protocol:
             values[column] = convention.score(pairs[convention.reading])
         return values
 
+    def judge(self, restored_CHW: Tensor) -> dict[str, float]:
+        """Return the scores of the restored image alone; empty where the protocol names none."""
+        return {name: alone.score(name, restored_CHW) for name in self.no_reference}
+
     def describe(self) -> str:
         """Return one line for a table footer: crop, colour, clamp, rounding, SSIM variant and averaging."""
         scores: dict[str, list[str]] = {}
@@ -94,4 +103,5 @@ class Protocol:
             scores.setdefault(reading.describe(), []).append(convention.score.describe())
         parts = [f"{self.crop} crop before the network"] if self.crop else []
         parts += [f"{' and '.join(names)} of {reading}" for reading, names in scores.items()]
+        parts += [f"{', '.join(self.no_reference)} of the restored image alone by pyiqa"] if self.no_reference else []
         return f"{self.name}: {'; '.join(parts)}; means of per-image values"

@@ -10,10 +10,12 @@ import pytest
 from omegaconf import OmegaConf
 
 from dehaze_bench.data import FolderCrops, FolderPairs, TestPair, read_image
-from dehaze_bench.data.folders import find_pairs, find_places
+from dehaze_bench.data.folders import find_pairs
 from dehaze_bench.data.known import CLEAR_FOLDERS, HAZY_FOLDERS, KNOWN, ROLES
+from dehaze_bench.data.pairs import to_unit
+from dehaze_bench.data.places import find_places
 from dehaze_bench.errors import UsageError
-from tests.data.trees import MARGIN, Tree, grow, picture_of, trees
+from tests.data.trees import MARGIN, Tree, grow, picture_of, shown_in, trees
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
@@ -215,7 +217,7 @@ def test_real_its_pairs_have_the_known_psnr(shared: Path) -> None:
     found = [psnr(pairs[i].hazy.numpy(), pairs[i].clear.numpy()) for i in range(4)]
     assert found == pytest.approx([12.3738, 10.8796, 10.8990, 14.3897], abs=1e-4)
     crop = dataset.sample(0, 256, np.random.default_rng(0))
-    assert 8 < psnr(crop.hazy, crop.clear) < 20
+    assert 8 < psnr(to_unit(crop.hazy), to_unit(crop.clear)) < 20
 
 
 def load(tree: Tree, root: Path, **changes: object) -> FolderPairs | FolderCrops:
@@ -244,7 +246,7 @@ def assert_found(tree: Tree, root: Path) -> None:
         assert not part.truth
         return
     for hazy, clear in zip(found.pairs.hazy, found.pairs.clear, strict=True):
-        name = f"{clear.parent.name}/{clear.stem}" if "/" in expected[0] else clear.stem
+        name = shown_in(f"{clear.parent.name}/{clear.stem}") if "/" in expected[0] else clear.stem
         whole = picture_of(name, *read_image(clear).shape[:2])
         if tree.name == "sots_indoor":
             whole = whole[MARGIN:-MARGIN, MARGIN:-MARGIN]

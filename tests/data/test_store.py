@@ -10,6 +10,7 @@ import random
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,9 +24,12 @@ from dehaze_bench.data import FolderCrops, FolderPairs, batches
 from dehaze_bench.data import store_making as making
 from dehaze_bench.data.store import MANIFEST, Files, Store, find_damage, read_manifest
 from dehaze_bench.data.store_copies import copy_as_png
+from dehaze_bench.data.store_finding import common_folder
 from dehaze_bench.data.store_making import Packed, pack
 from dehaze_bench.errors import JobError, UsageError
+from dehaze_bench.metrics import CONVENTIONS
 from tests.data.test_layouts import settings
+from tests.metrics.test_protocol import NAMES, REAL, preset
 
 ARGUMENTS = {"crop": "centre10"}
 
@@ -78,9 +82,8 @@ def assert_same_crops(one: FolderCrops, two: FolderCrops, size: int = 17) -> Non
             a, b = (d.sample(index, size, np.random.default_rng([seed, index])) for d in (one, two))
             assert a.name == b.name
             for x, y in ((a.hazy, b.hazy), (a.clear, b.clear)):
-                assert x.dtype == y.dtype == np.float32
+                assert x.dtype == y.dtype == np.uint8
                 assert x.shape == y.shape == (3, size, size)
-                assert x.flags.c_contiguous and y.flags.c_contiguous
                 assert np.array_equal(x, y)
 
 
@@ -473,3 +476,43 @@ def test_values_of_the_real_samples_hold_through_the_packed_path(shared: Path, t
     arguments = settings("dataset/its.yaml")
     one = FolderCrops(root=str(shared / "samples"), **arguments)
     assert_same_crops(one, FolderCrops(root=str(tmp_path / "dataset-its"), **arguments), 256)
+
+
+def both_ways(root: Path, folder: Path, **arguments: Any) -> tuple[FolderPairs, FolderPairs]:
+    """Return a test set read from its files and from a packed copy of them."""
+    files = FolderPairs(root=str(root), **arguments)
+    pairs = files.pairs
+    assert pairs.clear is not None
+    base = common_folder([*pairs.hazy, *pairs.clear])
+    pack(files.name, folder, base, pairs.layout, None, pairs.names, pairs.hazy, pairs.clear, keep_jpeg=False)
+    packed = FolderPairs(root=str(folder), **arguments)
+    assert is_packed(packed) and not is_packed(files)
+    return files, packed
+
+
+@pytest.mark.slow
+def test_every_measured_convention_has_the_same_value_through_the_packed_path(shared: Path, tmp_path: Path) -> None:
+    """Hazy 1400_1 and the published output for 1400_2, each against the clear picture without its 10-px rim."""
+    sots = shared / "samples/sots_indoor"
+    output = {"name": "ffanet", "hazy": str(sots / "output_ffanet"), "clear": str(sots / "gt"), "match": "prefix"}
+    places = [
+        ("1400_1", both_ways(shared / "samples", tmp_path / "a", **settings("testset/sots_indoor.yaml"))),
+        ("1400_2_FFA", both_ways(shared / "samples", tmp_path / "b", **output, crop="centre10")),
+    ]
+    for column, (name, sets) in enumerate(places):
+        one, two = (found[found.pairs.names.index(name)] for found in sets)
+        for convention, published in REAL.items():
+            values = [CONVENTIONS[convention](pair.hazy, pair.clear) for pair in (one, two)]
+            assert values[0] == values[1], convention
+            digits = 4 if convention.startswith("psnr") else 5
+            units = 1.5 if convention == "ssim_gauss3d" else 0.7
+            assert values[1] == pytest.approx(published[column], abs=units * 10**-digits), convention
+
+
+@pytest.mark.slow
+def test_every_protocol_has_the_same_values_through_the_packed_path(shared: Path, tmp_path: Path) -> None:
+    sets = both_ways(shared / "samples", tmp_path / "copy", **settings("testset/sots_indoor.yaml"))
+    for name in NAMES:
+        protocol = preset(name)
+        one, two = (protocol.measure(*protocol.prepare(pair.hazy, pair.clear)) for pair in (sets[0][3], sets[1][3]))
+        assert one == two, name

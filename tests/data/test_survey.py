@@ -10,7 +10,8 @@ import pytest
 
 from dehaze_bench.data.known import KNOWN, Part
 from dehaze_bench.data.pairs import decoder
-from dehaze_bench.data.survey import survey, tell_version
+from dehaze_bench.data.survey import survey
+from dehaze_bench.data.version import tell_version
 from dehaze_bench.datasets.info import run
 from dehaze_bench.errors import UsageError
 from tests.data.trees import Tree, grow, picture_of, save

@@ -47,8 +47,12 @@ def picture(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Tree:
-    """Two folders with three scenes: depth as 8-bit PNG, 16-bit PNG and NPY."""
-    clear, depth = tmp_path / "clear", tmp_path / "depth"
+    return make_tree(tmp_path)
+
+
+def make_tree(root: Path) -> Tree:
+    """Make two folders with three scenes: depth as 8-bit PNG, 16-bit PNG and NPY."""
+    clear, depth = root / "clear", root / "depth"
     clear.mkdir()
     depth.mkdir()
     for index in range(3):
