@@ -16,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor, nn
 
 from dehaze_bench.errors import BenchError, UsageError
+from dehaze_bench.infer.ensemble import restore_ensemble
 from dehaze_bench.infer.pad import multiple_of, restore
 from dehaze_bench.infer.picture import Picture, read_picture, to_8bit, write_png
 from dehaze_bench.infer.tiling import check_tile, restore_tiled
@@ -62,26 +63,37 @@ def restore_folder(
     *,
     device: torch.device | str,
     side_by_side: bool = False,
+    ensemble: bool = False,
     on_progress: Callable[[int, int, PhotoResult], None] | None = None,
 ) -> Summary:
     """Restore a photo or every photo of a folder into PNG files under `out`, and say what became of each.
 
     A file keeps its stem; where two photos share one, both keep their whole name before ".png". For a single
     photo `out` may be a path that ends in .png. `side_by_side` also writes hazy and restored next to each
-    other under `out`/side_by_side. `on_progress(done, total, result)` is called after each photo. A photo
-    that cannot be read, restored or written is reported in the summary and the rest goes on. Raises
-    UsageError for a missing path, a folder without photos, results that would overwrite their sources, and
-    an unusable tile.
+    other under `out`/side_by_side. `ensemble` averages over the eight symmetries of a photo.
+    `on_progress(done, total, result)` is called after each photo. A photo that cannot be read, restored or
+    written is reported in the summary and the rest goes on. Raises UsageError for a missing path, a folder
+    without photos, results that would overwrite their sources, and an unusable tile.
     """
     photos, ignored = find_photos(source)
     targets = name_targets(photos, source, out)
     multiple = multiple_of(model)
     if tile is not None:
         check_tile(tile, overlap, multiple)
+
+    def restore_one(image_CHW: Tensor) -> Tensor:
+        if tile is None:
+            return restore(model, image_CHW, device=device)
+        return restore_tiled(model, image_CHW, tile, overlap, device=device)
+
+    def restore_photo(image_CHW: Tensor) -> Tensor:
+        return restore_ensemble(restore_one, image_CHW) if ensemble else restore_one(image_CHW)
+
     results: list[PhotoResult] = []
     for photo, target in zip(photos, targets, strict=True):
         pair = target.parent / "side_by_side" / target.name if side_by_side else None
-        result = _restore_photo(model, photo, target, pair, tile, overlap, device)
+        smaller = _smaller_tile(tile, multiple)
+        result = _restore_photo(restore_photo, photo, target, pair, f"out of memory on {device}: set tile={smaller}")
         results.append(result)
         if on_progress is not None:
             on_progress(len(results), len(photos), result)
@@ -123,24 +135,14 @@ def name_targets(photos: list[Path], source: Path, out: Path) -> list[Path]:
 
 
 def _restore_photo(
-    model: nn.Module,
-    photo: Path,
-    target: Path,
-    pair: Path | None,
-    tile: int | None,
-    overlap: int,
-    device: torch.device | str,
+    restore_photo: Callable[[Tensor], Tensor], photo: Path, target: Path, pair: Path | None, too_large: str
 ) -> PhotoResult:
     start = time.perf_counter()
     picture: Picture | None = None
     error: str | None = None
     try:
         picture = read_picture(photo)
-        if tile is None:
-            restored_CHW = restore(model, picture.image_CHW, device=device)
-        else:
-            restored_CHW = restore_tiled(model, picture.image_CHW, tile, overlap, device=device)
-        _write(restored_CHW, picture, target, pair)
+        _write(restore_photo(picture.image_CHW), picture, target, pair)
     except BenchError as reason:
         error = str(reason)
     except UnidentifiedImageError:
@@ -151,7 +153,7 @@ def _restore_photo(
         # On a CPU torch has no class of its own for this.
         if isinstance(reason, RuntimeError) and "memory" not in str(reason):
             raise
-        error = f"out of memory on {device}: set tile={_smaller_tile(tile, multiple_of(model))}"
+        error = too_large
     return PhotoResult(
         source=photo,
         target=target if error is None else None,
