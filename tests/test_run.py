@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +18,7 @@ from safetensors.torch import load_file
 
 from dehaze_bench import run, source
 from dehaze_bench.compose import compose_run
-from dehaze_bench.engine import state
+from dehaze_bench.engine import checkpoint, loop, state
 from dehaze_bench.errors import JobError, Requeue, UsageError
 from dehaze_bench.results.record import read_failure, read_per_image, read_record
 from tests import tiny
@@ -55,14 +57,14 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tmp_path: 
 def test_an_interrupted_run_resumes_to_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = run.train(tiny.tiny(tmp_path / "whole"))
     composed = tiny.tiny(tmp_path / "cut")
-    save = state.TrainState.save
+    save = checkpoint.save
 
-    def save_and_stop(self: state.TrainState, path: Path, run_id: str) -> None:
-        save(self, path, run_id)
-        if self.step == 4:
+    def save_and_stop(folder: Path, run_id: str, values: dict[str, Any], keep: checkpoint.Keep) -> None:
+        save(folder, run_id, values, keep)
+        if values["step"] == 4:
             raise Requeue("stopped for the test")
 
-    monkeypatch.setattr(state.TrainState, "save", save_and_stop)
+    monkeypatch.setattr(checkpoint, "save", save_and_stop)
     with pytest.raises(Requeue):
         run.train(composed)
     monkeypatch.undo()
@@ -93,6 +95,77 @@ def test_sigterm_saves_and_exits_75_and_the_same_command_goes_on(tmp_path: Path)
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize(
+    "switch",
+    [
+        "channels_last=true",
+        "checkpointing=true",
+        "deterministic=true",
+        pytest.param("compile=true", marks=pytest.mark.slow),
+    ],
+)
+def test_runtime_switches_change_neither_identity_nor_weights(tmp_path: Path, switch: str) -> None:
+    if switch == "compile=true" and shutil.which("g++") is None:
+        pytest.skip("torch.compile needs a C++ compiler on the CPU: g++")
+    blocks = "model.depths=[2,0,1,0,0]"
+    plain = run.train(tiny.tiny(tmp_path / "plain", blocks))
+    other = run.train(
+        tiny.tiny(tmp_path / "other", blocks, f"runtime.{switch}", f"testset.hazy={tmp_path}/plain/pairs/hazy")
+    )
+    torch.use_deterministic_algorithms(False)
+    assert other.record.config["model"] == plain.record.config["model"]
+    left, right = (load_file(each.path / "best.safetensors") for each in (plain, other))
+    for name, tensor in left.items():
+        torch.testing.assert_close(right[name], tensor, rtol=0, atol=1e-5, msg=name)
+
+
+def test_checkpoints_of_every_nth_step_stay(tmp_path: Path) -> None:
+    outcome = run.train(tiny.tiny(tmp_path, "runtime.keep_every=2", "runtime.keep=2", "runtime.save_every=100"))
+    assert sorted(path.name for path in outcome.path.glob("*.pt")) == [
+        "last.pt",
+        "previous.pt",
+        "step-00000004.pt",
+        "step-00000006.pt",
+    ]
+
+
+def test_skipped_steps_are_counted_in_the_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    take = loop.gradients
+
+    def spoil(current: state.TrainState, *rest: Any) -> tuple[float, float]:
+        loss, norm = take(current, *rest)
+        return (float("nan") if current.step == 3 else loss), norm
+
+    monkeypatch.setattr(loop, "gradients", spoil)
+    with pytest.raises(
+        JobError, match=r"loss is nan at step 3.*nonfinite-step3\.pt.*last checkpoint, of step 2, is intact"
+    ):
+        run.train(tiny.tiny(tmp_path))
+    outcome = run.train(tiny.tiny(tmp_path, "train.nonfinite=skip"))
+    assert outcome.record.train is not None and outcome.record.train.skipped == 1
+    assert read_record(outcome.path / "result.json").train == outcome.record.train
+
+
+def test_a_vanished_picture_is_named_with_what_is_left(tmp_path: Path) -> None:
+    tiny.write_pairs(tmp_path / "train", count=4, size=(40, 40))
+    training = ["dataset=pairs", f"dataset.hazy={tmp_path}/train/hazy", f"dataset.clear={tmp_path}/train/clear"]
+    words = [word for word in tiny.overrides(tmp_path) if not word.startswith("dataset.canvas")]
+    composed = compose_run([*words, *tiny.NETWORK, *tiny.TRAINING, *training])
+    save = checkpoint.save
+
+    def save_and_lose(*rest: Any) -> Path:
+        for path in (tmp_path / "train" / "clear").glob("*.png"):
+            path.unlink()
+        return save(*rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "save", save_and_lose)
+        with pytest.raises(JobError, match=r"train/clear/\d\.png.*The last checkpoint, of step \d, is intact"):
+            run.train(composed)
+    folder = tmp_path / "runs" / run.name_of(composed)
+    assert read_failure(folder / "failed.json").exit_code == 1
+
+
 def test_networks_without_weights_are_only_evaluated(tmp_path: Path) -> None:
     outcome = run.train(compose_run(tiny.overrides(tmp_path, "model=identity")))
     assert outcome.record.train is None and outcome.record.untrained
@@ -112,7 +185,7 @@ def test_selection_on_held_out_scenes_keeps_the_best(tmp_path: Path) -> None:
 
 def test_a_failure_is_recorded_and_a_retry_clears_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     composed = tiny.tiny(tmp_path)
-    monkeypatch.setattr("dehaze_bench.engine.loop.step", lambda *a: (_ for _ in ()).throw(ValueError("boom")))
+    monkeypatch.setattr("dehaze_bench.engine.loop.gradients", lambda *a: (_ for _ in ()).throw(ValueError("boom")))
     with pytest.raises(JobError, match=r"failed with ValueError: boom.*failed\.json"):
         run.train(composed)
     folder = tmp_path / "runs" / run.name_of(composed)

@@ -1,13 +1,12 @@
-"""The state of a training run and its checkpoint file.
+"""The state of a training run: all that a resume needs, and nothing that depends on how many processes make it.
 
 What is not here is not needed: data, learning rate and random draws are pure functions of the step.
 """
 
 from __future__ import annotations
 
-import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,71 +14,63 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from dehaze_bench.errors import JobError
-
 
 @dataclass
 class TrainState:
-    """Everything that a resume needs: model, optimiser, averaged weights, loss scaler, step, best evaluation."""
+    """Model, optimiser, averaged weights, loss scaler, step, last and best evaluation, skipped steps, seconds.
+
+    `model` is the bare network, whose names and tensors are saved and evaluated; `run` is what the loop calls: the
+    network itself, or what wraps it to compile it or to average gradients over processes. `loss` is the mean that was
+    logged last, `window` what is to go into the next line.
+    """
 
     model: nn.Module
     optimizer: Optimizer
     scaler: torch.amp.GradScaler
     ema: AveragedModel | None = None
     step: int = 0
+    evaluated: int = 0
     best: dict[str, float] = field(default_factory=dict)
+    skipped: int = 0
     seconds: float = 0.0
+    loss: float | None = None
+    window: dict[str, float] = field(default_factory=dict)
+    run: nn.Module = field(default=None)  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if self.run is None:
+            self.run = self.model
 
     @property
     def eval_model(self) -> nn.Module:
         """The network to evaluate: the averaged one where averaging is on."""
         return self.ema.module if self.ema is not None else self.model
 
-    def save(self, path: Path, run_id: str) -> None:
-        """Write the checkpoint: temporary file, flush to disk, rename; a kill leaves the previous one whole."""
-        content = {
-            "schema": 1,
-            "id": run_id,
+    def content(self) -> dict[str, Any]:
+        """Return tensors and plain values, those of the live state: to be written before the next step."""
+        return {
             "step": self.step,
+            "evaluated": self.evaluated,
             "best": self.best,
+            "skipped": self.skipped,
             "seconds": self.seconds,
+            "loss": self.loss,
+            "window": self.window,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "ema": self.ema.state_dict() if self.ema is not None else None,
         }
-        partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-        try:
-            with partial.open("wb") as file:
-                torch.save(content, file)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
 
-    def load(self, path: Path, run_id: str) -> None:
-        """Continue from a checkpoint; raises `JobError` as `read_checkpoint` does."""
-        content = read_checkpoint(path, run_id)
+    def restore(self, content: Mapping[str, Any]) -> None:
+        """Go on from what `content` returned."""
         self.model.load_state_dict(content["model"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.scaler.load_state_dict(content["scaler"])
         if self.ema is not None:
             self.ema.load_state_dict(content["ema"])
-        self.step, self.best, self.seconds = content["step"], content["best"], content["seconds"]
-
-
-def read_checkpoint(path: Path, run_id: str) -> dict[str, Any]:
-    """Return the content of a checkpoint; raises `JobError` for a file that is torn or belongs to another run."""
-    remedy = f"Delete {path} to start this run from step 0."
-    try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        found = content["id"]
-    except Exception as error:  # torch raises many kinds for a damaged file
-        raise JobError(f"The checkpoint {path} cannot be read ({type(error).__name__}). {remedy}") from error
-    if found != run_id:
-        raise JobError(f"The checkpoint {path} belongs to run {found}, not {run_id}. {remedy}")
-    return content
+        for name in ("step", "evaluated", "best", "skipped", "seconds", "loss", "window"):
+            setattr(self, name, content[name])
 
 
 def averaged(model: nn.Module, decay: float | None) -> AveragedModel | None:

@@ -101,35 +101,41 @@ class UNet(nn.Module):
         for parameter in self.unembed.parameters():
             nn.init.zeros_(parameter)
 
-    def forward(self, image_BCHW: Tensor) -> Tensor:
+    def forward(self, image_BCHW: Tensor, num_frames: int | None = None) -> Tensor:
+        """Restore images; with `num_frames` so many in a row are a clip, whose tokens are one grid (frames, H, W)."""
         x = self.embed(F.pixel_unshuffle(2 * image_BCHW - 1, self.patch))
         skips = []
         for stage, down in zip(self.stages[:2], self.downs, strict=True):
-            x = self._run_stage(stage, x)
+            x = self._run_stage(stage, x, num_frames)
             skips.append(x)
             x = down(x)
-        x = self._run_stage(self.stages[2], x)
+        x = self._run_stage(self.stages[2], x, num_frames)
         for stage, up, fusion in zip(self.stages[3:], self.ups, self.fusions, strict=True):
-            x = self._run_stage(stage, fusion(up(x), skips.pop()))
+            x = self._run_stage(stage, fusion(up(x), skips.pop()), num_frames)
         maps = self.unembed(x)
         if self.patch > 1:
             maps = F.interpolate(maps, scale_factor=self.patch, mode="bilinear")
         return reconstruct(maps, image_BCHW)
 
-    def _run_stage(self, stage: nn.Module, x_BCHW: Tensor) -> Tensor:
-        """Run the blocks of a stage on channels-last tokens."""
+    def _run_stage(self, stage: nn.Module, x_BCHW: Tensor, num_frames: int | None) -> Tensor:
+        """Run the blocks of a stage on channels-last tokens, (B / T, T, H, W, C) for clips of T frames."""
         x_BHWC = x_BCHW.permute(0, 2, 3, 1)
+        if num_frames is not None:
+            x_BHWC = x_BHWC.unflatten(0, (-1, num_frames))
         states: RouteStates | None = None
         for block in cast(Iterable[Block], stage):
             if self.connect_states:
                 x_BHWC, states = block.forward_with_states(x_BHWC, states)
             else:
                 x_BHWC = block(x_BHWC)
-        return x_BHWC.permute(0, 3, 1, 2)
+        return (x_BHWC if num_frames is None else x_BHWC.flatten(0, 1)).permute(0, 3, 1, 2)
 
 
 class Block(nn.Module):
-    """Pre-norm residual block on (B, H, W, C): scanned mixer, then a two-layer MLP or a convolutional FFN."""
+    """Pre-norm residual block on (B, H, W, C): scanned mixer, then a two-layer MLP or a convolutional FFN.
+
+    On (B, T, H, W, C) the routes go through all frames; a convolutional FFN sees one frame at a time.
+    """
 
     def __init__(
         self,
@@ -158,7 +164,7 @@ class Block(nn.Module):
 
     def _join(self, x_BHWC: Tensor, mixed_BHWC: Tensor) -> Tensor:
         x_BHWC = x_BHWC + self.after1(mixed_BHWC)
-        return x_BHWC + self.after2(self.ffn(self.norm2(x_BHWC)))
+        return x_BHWC + self.after2(self.ffn(self.norm2(x_BHWC).flatten(0, -4)).reshape(x_BHWC.shape))
 
 
 def _make_mlp(dim: int, hidden: int) -> nn.Module:

@@ -45,3 +45,8 @@ def route_shift(x_BLC: Tensor) -> Tensor:
     out[:, 1:, :half] = x_BLC[:, :-1, :half]
     out[:, :-1, half:] = x_BLC[:, 1:, half:]
     return out
+
+
+def blend(shifted: Tensor, x: Tensor, share: Tensor) -> Tensor:
+    """Return shifted + share (x - shifted) in the format of x, under autocast a narrower one than that of `share`."""
+    return torch.lerp(shifted.to(x.dtype), x, share.to(x.dtype))

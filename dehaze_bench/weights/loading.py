@@ -97,11 +97,19 @@ def save_own(model_state: Mapping[str, Tensor], path: Path, metadata: Mapping[st
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         save_file(tensors, temporary, metadata={"format": "pt", **metadata})
+        _share(temporary)
         with temporary.open("rb") as stream:
             os.fsync(stream.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _share(path: Path) -> None:
+    """Give a file the rights of any new file: safetensors keeps its own from everybody else."""
+    mask = os.umask(0)
+    os.umask(mask)
+    path.chmod(0o666 & ~mask)
 
 
 def load_own(model: nn.Module, path: Path) -> dict[str, str]:

@@ -28,6 +28,9 @@ class Mean:
     def measure(self, restored: Tensor, clear: Tensor) -> dict[str, float]:
         return {"l1": float((restored - clear).abs().mean())}
 
+    def judge(self, restored: Tensor) -> dict[str, float]:
+        return {}
+
 
 def pairs() -> list[Pair]:
     return [Pair(f"p{i}", torch.full((3, 5, 4 + i), i / 10), torch.zeros(3, 5, 4 + i)) for i in range(4)]
@@ -46,9 +49,20 @@ def test_the_protocol_crops_before_the_network() -> None:
     assert seen[0] == (3, 4, 4)
 
 
-def test_an_image_without_truth_is_named() -> None:
-    with pytest.raises(JobError, match="'real' has no clear image"):
-        evaluate(lambda image: image, [Pair("real", torch.zeros(3, 4, 4), None)], Mean())
+def test_an_image_without_truth_has_a_row_without_values() -> None:
+    found = evaluate(lambda image: image, [Pair("real", torch.zeros(3, 4, 4), None)], Mean())
+    assert found.rows == [("real", {})]
+    assert found.columns == [] and found.means == {} and found.clips == []
+
+
+def test_what_judges_the_restored_image_alone_needs_no_truth() -> None:
+    class Brightness(Mean):
+        def judge(self, restored: Tensor) -> dict[str, float]:
+            return {"light": float(restored.mean())}
+
+    given = [Pair("real", torch.full((3, 4, 4), 0.25), None), Pair("more", torch.full((3, 4, 4), 0.75), None)]
+    found = evaluate(lambda image: image, given, Brightness())
+    assert found.columns == ["light"] and found.mean("light") == 0.5
 
 
 def test_a_non_finite_restoration_is_named() -> None:

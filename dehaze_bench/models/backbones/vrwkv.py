@@ -33,7 +33,7 @@ from dehaze_bench.nn.mixers.wkv import decay_start, first_start, mix_start
 from dehaze_bench.nn.patch import PatchEmbed
 from dehaze_bench.nn.positions import resize_table
 from dehaze_bench.nn.routes import whole_orders
-from dehaze_bench.nn.shift import q_shift
+from dehaze_bench.nn.shift import blend, q_shift
 from dehaze_bench.ops.wkv import bi_wkv
 from dehaze_bench.scans import Scan
 from dehaze_bench.scans.planar import raster
@@ -157,9 +157,9 @@ class SpatialMix(nn.Module):
 
     def forward(self, x_BLC: Tensor, grid: tuple[int, int]) -> Tensor:
         shifted_BLC = q_shift(x_BLC, grid)
-        k_BLC = self.key(torch.lerp(shifted_BLC, x_BLC, self.spatial_mix_k))
-        v_BLC = self.value(torch.lerp(shifted_BLC, x_BLC, self.spatial_mix_v))
-        r_BLC = self.receptance(torch.lerp(shifted_BLC, x_BLC, self.spatial_mix_r))
+        k_BLC = self.key(blend(shifted_BLC, x_BLC, self.spatial_mix_k))
+        v_BLC = self.value(blend(shifted_BLC, x_BLC, self.spatial_mix_v))
+        r_BLC = self.receptance(blend(shifted_BLC, x_BLC, self.spatial_mix_r))
         decay_KC, first_KC = self.spatial_decay.float(), self.spatial_first.float()
         outputs = [
             bi_wkv(decay_KC[k], first_KC[k], k_BLC, v_BLC, order_L, form=self.form)
@@ -188,8 +188,8 @@ class ChannelMix(nn.Module):
 
     def forward(self, x_BLC: Tensor, grid: tuple[int, int]) -> Tensor:
         shifted_BLC = q_shift(x_BLC, grid)
-        k_BLD = F.relu(self.key(torch.lerp(shifted_BLC, x_BLC, self.spatial_mix_k))).square()
-        r_BLC = self.receptance(torch.lerp(shifted_BLC, x_BLC, self.spatial_mix_r))
+        k_BLD = F.relu(self.key(blend(shifted_BLC, x_BLC, self.spatial_mix_k))).square()
+        r_BLC = self.receptance(blend(shifted_BLC, x_BLC, self.spatial_mix_r))
         return torch.sigmoid(r_BLC) * self.value(self.key_norm(k_BLD))
 
 

@@ -35,6 +35,7 @@ from dehaze_bench.nn.patch import PatchEmbed
 from dehaze_bench.nn.positions import resize_table
 from dehaze_bench.nn.routes import whole_orders
 from dehaze_bench.nn.sampling import sample_pixels
+from dehaze_bench.nn.shift import blend
 from dehaze_bench.ops.wkv import bi_wkv
 from dehaze_bench.scans import Scan
 from dehaze_bench.scans.grid import Grid, token_ids
@@ -178,9 +179,9 @@ class FourierMix(nn.Module):
     def forward(self, x_BHWC: Tensor) -> Tensor:
         height, width = x_BHWC.shape[1:3]
         shifted_BHWC = self.shift(x_BHWC)
-        k_BLD = to_spectrum(self.key(torch.lerp(shifted_BHWC, x_BHWC, self.spatial_mix_k)))
-        v_BLD = to_spectrum(self.value(torch.lerp(shifted_BHWC, x_BHWC, self.spatial_mix_v)))
-        r_BHWC = self.receptance_spa(torch.lerp(shifted_BHWC, x_BHWC, self.spatial_mix_r))
+        k_BLD = to_spectrum(self.key(blend(shifted_BHWC, x_BHWC, self.spatial_mix_k)))
+        v_BLD = to_spectrum(self.value(blend(shifted_BHWC, x_BHWC, self.spatial_mix_v)))
+        r_BHWC = self.receptance_spa(blend(shifted_BHWC, x_BHWC, self.spatial_mix_r))
         decay_KD, first_KD = self.spatial_decay.float(), self.spatial_first.float()
         orders = whole_orders(self.scan, k_BLD, (height, width // 2 + 1), "Fourier-RWKV")
         outputs = [
@@ -211,8 +212,8 @@ class ChannelMix(nn.Module):
 
     def forward(self, x_BHWC: Tensor) -> Tensor:
         shifted_BHWC = self.shift(x_BHWC)
-        hidden_BHWD = F.relu(self.key(torch.lerp(shifted_BHWC, x_BHWC, self.spatial_mix_k))).square()
-        r_BHWC = self.receptance(torch.lerp(shifted_BHWC, x_BHWC, self.spatial_mix_r))
+        hidden_BHWD = F.relu(self.key(blend(shifted_BHWC, x_BHWC, self.spatial_mix_k))).square()
+        r_BHWC = self.receptance(blend(shifted_BHWC, x_BHWC, self.spatial_mix_r))
         return torch.sigmoid(r_BHWC) * self.value(self.key_norm(hidden_BHWD))
 
 

@@ -8,6 +8,8 @@ Shape legend: B batch, L steps, C model channels, D inner channels, E hidden cha
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
@@ -35,7 +37,8 @@ class GRU(Mixer):
     def mix(self, s_BLD: Tensor, order_L: Tensor | None = None) -> Tensor:
         if s_BLD.is_meta:
             return self._trace(s_BLD)
-        y_BLD: Tensor = self.gru(s_BLD)[0]
+        with torch.autocast(s_BLD.device.type, enabled=False):  # the state is carried in the format of the weights
+            y_BLD: Tensor = self.gru(s_BLD.to(cast(Tensor, self.gru.weight_hh_l0).dtype))[0]
         return y_BLD
 
     def leave(self, y_BLD: Tensor, gate_BLD: Tensor | None) -> Tensor:

@@ -15,7 +15,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from dehaze_bench.nn.mixers.mixer import Mixer
-from dehaze_bench.nn.shift import route_shift
+from dehaze_bench.nn.shift import blend, route_shift
 from dehaze_bench.ops.wkv import bi_wkv
 
 
@@ -48,9 +48,9 @@ class BiWKV(Mixer):
 
     def mix(self, s_BLD: Tensor, order_L: Tensor | None = None) -> Tensor:
         shifted_BLC = route_shift(s_BLD)
-        k_BLC = self.key(torch.lerp(shifted_BLC, s_BLD, self.spatial_mix_k))
-        v_BLC = self.value(torch.lerp(shifted_BLC, s_BLD, self.spatial_mix_v))
-        r_BLC = self.receptance(torch.lerp(shifted_BLC, s_BLD, self.spatial_mix_r))
+        k_BLC = self.key(blend(shifted_BLC, s_BLD, self.spatial_mix_k))
+        v_BLC = self.value(blend(shifted_BLC, s_BLD, self.spatial_mix_v))
+        r_BLC = self.receptance(blend(shifted_BLC, s_BLD, self.spatial_mix_r))
         y_BLC = bi_wkv(self.spatial_decay.float(), self.spatial_first.float(), k_BLC, v_BLC)
         return torch.sigmoid(r_BLC) * y_BLC
 

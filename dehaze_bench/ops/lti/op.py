@@ -110,8 +110,9 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-    *gradients, dD = lti_backward_op(dy, *ctx.saved_tensors, ctx.method, ctx.backend)
-    return (*gradients, None if ctx.saved_tensors[5] is None else dD, None, None, None)
+    tensors = ctx.saved_tensors  # once: activation checkpointing hands them out a single time
+    *gradients, dD = lti_backward_op(dy, *tensors, ctx.method, ctx.backend)
+    return (*gradients, None if tensors[5] is None else dD, None, None, None)
 
 
 lti_op.register_autograd(_backward, setup_context=_setup)
