@@ -29,6 +29,9 @@ def error_map(restored: npt.NDArray[np.uint8], truth: npt.NDArray[np.uint8]) -> 
 
     White means 64 of 255 or more.
     """
-    difference = np.abs(restored.astype(np.int16) - truth.astype(np.int16)).mean(axis=-1)
-    heat = np.clip(difference / ERROR_RANGE, 0, 1)[..., None] * 3 - np.arange(3)
-    return (np.clip(heat, 0, 1) * 255).round().astype(np.uint8)
+    apart = np.maximum(restored, truth) - np.minimum(restored, truth)
+    first, second, third = np.moveaxis(apart, -1, 0).astype(np.int16)
+    sums = np.arange(3 * 255 + 1)  # there are few of them, so each has its colour worked out once
+    heat = np.clip(sums / 3 / ERROR_RANGE, 0, 1)[:, None] * 3 - np.arange(3)
+    colours = (np.clip(heat, 0, 1) * 255).round().astype(np.uint8)
+    return colours[first + second + third]

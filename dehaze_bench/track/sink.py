@@ -82,17 +82,22 @@ def make_sinks(
     project: str = "dehaze-bench",
     entity: str | None = None,
     max_images: int = 8,
+    patience: float = 15.0,
 ) -> list[Sink]:
     """The sinks of a run, from the plain values of `conf/track/*.yaml`; `mode` is that of W&B.
 
+    `patience` is how many seconds a run waits for W&B, all in all.
+
     Raises:
-        UsageError: unknown mode.
+        UsageError: unknown mode, a number out of range, W&B without metrics.jsonl.
     """
-    modes = ("disabled", "offline", "online")
-    if mode not in modes:
-        raise UsageError(f"unknown track.mode '{mode}'. {nearest(mode, modes)}")
+    check_mode(mode)
     if max_images < 0:
         raise UsageError(f"track.max_images={max_images} must be 0 or more")
+    if not patience > 0:
+        raise UsageError(f"track.patience={patience} must be positive: the seconds that a run may wait for W&B")
+    if mode != "disabled" and not jsonl:
+        raise UsageError(f"track.mode={mode} needs track.jsonl=true: what W&B misses is sent from metrics.jsonl later")
     sinks: list[Sink] = []
     if jsonl:
         from dehaze_bench.track.jsonl import JsonlSink
@@ -105,5 +110,12 @@ def make_sinks(
     if mode != "disabled":
         from dehaze_bench.track.wandb import WandbSink
 
-        sinks.append(WandbSink(mode=mode, project=project, entity=entity, max_images=max_images))
+        sinks.append(WandbSink(mode=mode, project=project, entity=entity, max_images=max_images, patience=patience))
     return sinks
+
+
+def check_mode(mode: str) -> None:
+    """Raise `UsageError` for a mode that W&B does not have."""
+    modes = ("disabled", "offline", "online")
+    if mode not in modes:
+        raise UsageError(f"unknown track.mode '{mode}'. {nearest(mode, modes)}")

@@ -1,41 +1,48 @@
-"""W&B as one sink: history, a table of restored images per test set, comparison tables.
+"""W&B as one sink: curves, a table of restored images per test set, the scan, configuration and result.
 
-Everything that W&B writes stays under `<run directory>/wandb`. Left alone it stages the pictures of a table
-in the home directory, where a later `wandb sync` on another machine, or after a cleanup, misses them. A
-tracker never costs a run: every failure is one warning, after which the sink is silent.
+Local files are the truth and a tracker never costs a run. W&B itself runs in a process of its own (wandb_process.py),
+so that nothing it does can hold the run up or end it: the run hands over what happens and waits only at its end, up to
+`patience` seconds in all. Whatever goes wrong is one warning, which names the command that sends the run later.
+
+Everything that W&B writes stays under `<run directory>/wandb`. Left alone it stages the pictures of a table in the home
+directory, where a later `wandb sync` on another machine, or after a cleanup, misses them.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import socket
-import urllib.parse
-import urllib.request
+import shlex
+import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from dehaze_bench.track.pictures import error_map
-from dehaze_bench.track.sink import EvaluationView, Mode, RunInfo
-
-if TYPE_CHECKING:
-    from dehaze_bench.track.sink import Picture
+from dehaze_bench.redaction import redact
+from dehaze_bench.track.jsonl import read_history
+from dehaze_bench.track.sender import Sender
+from dehaze_bench.track.sink import EvaluationView, Mode, Picture, RunInfo
+from dehaze_bench.track.wandb_content import LINK
 
 _LOG = logging.getLogger(__name__)
-_PROBE_SECONDS = 2.0
-_PICTURE_COLUMNS = ("hazy", "restored", "truth", "error")
+_PROCESS = "dehaze_bench.track.wandb_process"
+# How a run ends that another process will go on with: its last, perhaps unfinished step is then left to that one.
+_PAUSES = ("Requeue", "KeyboardInterrupt")
+_KILL_SECONDS = 1.0  # of the patience, kept for the end of the process
+_REASON = 200  # characters of one reason in a warning
 
 Scalar = str | float | int | None
 
 
 class WandbSink:
-    """Reports one run under its own id; a second process that resumes the run continues the same W&B run.
+    """Reports one run under its own id; a process that resumes the run continues the same W&B run.
 
-    `mode="online"` falls back to offline, with a warning, when the server does not answer a 2 s probe, when
-    there is no key, or when `init` fails within `init_timeout` seconds. The last upload may take
-    `finish_timeout` seconds: what is not sent by then stays on disk for `wandb sync`.
+    What the server holds already is not sent again. `mode="online"` falls back to offline files, with a warning, where
+    there is no key or no server, unless `fallback` is false. `patience` bounds the seconds that the caller waits, over
+    start, all calls and the end. `live` says that the run happens now: the machine is then watched beside it.
+    After `finish`, `problem` says what was not sent and `url` where the run is to be seen.
     """
 
     def __init__(
@@ -44,173 +51,180 @@ class WandbSink:
         project: str = "dehaze-bench",
         entity: str | None = None,
         max_images: int = 8,
-        init_timeout: float = 10.0,
-        finish_timeout: float = 30.0,
+        patience: float = 15.0,
+        live: bool = True,
+        fallback: bool = True,
     ) -> None:
         self.mode = mode
         self.project = project
         self.entity = entity
         self.max_images = max_images
-        self.init_timeout = init_timeout
-        self.finish_timeout = finish_timeout
-        self._run: Any = None
-        self._failed = False
-        self._environment: dict[str, str | None] = {}
+        self.patience = patience
+        self.live = live
+        self.fallback = fallback
+        self.problem = ""
+        self._sender: Sender | None = None
+        self._last: dict[str, Any] | None = None
+        self._spent = 0.0
+        self._dir = Path()
+
+    @property
+    def reached(self) -> bool:
+        """Whether W&B has started, online or offline."""
+        return self._opened(0.0) is not None
+
+    @property
+    def url(self) -> str:
+        """Where the run is to be seen, once the server has answered; empty before and offline."""
+        report = self._opened(0.0)
+        return str(report.get("url") or "") if report else ""
 
     def start(self, run: RunInfo) -> None:
         if self.mode == "disabled":
             return
-        with self._surviving("start"):
-            self._environment = _redirect(run.dir, self.mode)
-            self._run = self._open(run)
+        self._dir = run.dir
+        with self._counted():
+            try:
+                earlier = list(read_history(run.dir / "metrics.jsonl")) if run.resumed else []
+                self._sender = Sender(_PROCESS, _environment(run.dir, self.mode), run.dir / "wandb" / "process.log")
+            except (OSError, ValueError) as error:
+                self._warn([f"it does not start ({error})"])
+                return
+            self._sender.tell(
+                {
+                    "id": run.id,
+                    "name": f"{run.slug}-{run.id}",
+                    "group": run.group or run.slug,
+                    "config": dict(run.config),
+                    "dir": str(run.dir.absolute()),
+                    "mode": self.mode,
+                    "project": self.project,
+                    "entity": self.entity,
+                    "fallback": self.fallback,
+                    "live": self.live,
+                    "resumed": run.resumed,
+                }
+            )
+            for step, values in earlier:
+                if step <= run.resumed:  # W&B may have missed it
+                    self._tell({"do": "log", "step": step, "values": values})
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        if self._live:
-            with self._surviving("log"):
-                self._run.log(dict(values), step=step)
+        with self._counted():
+            self._tell({"do": "log", "step": step, "values": _numbers(values)})
 
     def evaluation(self, view: EvaluationView) -> None:
-        if not self._live:
-            return
-        with self._surviving("evaluation"):
-            values: dict[str, Any] = {f"{view.name}/{column}": value for column, value in view.means.items()}
+        means = {f"{view.name}/{column}": value for column, value in _numbers(view.means).items()}
+        with self._counted():
+            self._tell({"do": "log", "step": view.step, "values": means})
             if view.rows:
-                values[f"{view.name}/images"] = _image_table(view, self.max_images)
-            self._run.log(values, step=view.step)
+                self._tell({"do": "summary", "values": means})
+                self._tell_pictures(view)
 
     def table(self, key: str, columns: Sequence[str], rows: Sequence[Sequence[Scalar]]) -> None:
-        """Log a plain table under `key`."""
-        if self._live:
-            import wandb
+        """Show a plain table under `key`; where a cell holds a W&B address it becomes a link."""
+        self._tell({"do": "table", "key": key, "columns": list(columns), "rows": [list(row) for row in rows]})
 
-            with self._surviving("table"):
-                data = [list(row) for row in rows]
-                self._run.log({key: wandb.Table(columns=list(columns), data=data, allow_mixed_types=True)})
+    def files(self, name: str, kind: str, paths: Sequence[Path]) -> None:
+        """Keep files as an artifact; PNG files among them are shown, too."""
+        self._tell({"do": "files", "name": name, "type": kind, "paths": [str(path.absolute()) for path in paths]})
 
     def finish(self, result: Mapping[str, Any]) -> None:
-        try:
-            if self._run is not None:
-                with self._surviving("finish"):
-                    self._run.summary.update(_summary(result))
-                    self._run.finish(exit_code=1 if "error" in result else 0)
-                with self._surviving("teardown"):
-                    import wandb
+        if self._sender is None:
+            return
+        end = "pause" if result.get("type") in _PAUSES else "failed" if "error" in result else "done"
+        with self._counted():
+            self._tell({"do": "finish", "end": end, "summary": _summary(result)})
+        with self._counted():
+            try:
+                report = self._sender.wait("finished", self._left())
+                self._judge(report, self._sender)
+            finally:
+                self._sender.stop()
+                self._last, self._sender = self._opened(0.0), None
+            if self.url and not self.problem:
+                _drop_copies(self._dir / "wandb")
 
-                    wandb.teardown()  # the next run of this process reads its own environment
-        finally:
-            self._run = None
-            _restore(self._environment)
+    def _opened(self, seconds: float) -> dict[str, Any] | None:
+        return self._sender.wait("opened", seconds) if self._sender is not None else self._last
 
-    @property
-    def _live(self) -> bool:
-        return self._run is not None and not self._failed
+    def _judge(self, report: dict[str, Any] | None, sender: Sender) -> None:
+        """Warn of what did not reach its place."""
+        opened = sender.wait("opened", 0.0)
+        why = [str(opened["why"])] if opened and opened["why"] else []
+        if report is None:
+            server = str(opened["url"]).partition("/runs/")[0] if opened else ""
+            work = f"sending to {server}" if server else "writing" if opened else "the start"
+            state = "ended too early" if sender.ended else f"was not done within {self.patience:g} s"
+            self._warn([*why, f"{work} {state}"])
+        elif report["unsent"]:
+            self._warn([*why, *report["unsent"]])
+        elif why:
+            self._warn([*why, "this run was tracked offline"])
 
-    def _open(self, run: RunInfo) -> Any:
-        import wandb
+    def _tell_pictures(self, view: EvaluationView) -> None:
+        """Hand over the rows of a test set, and the pictures of the first few."""
+        shown = list(view.pictures)[: self.max_images]
+        arrays = [array for picture in shown for array in _arrays(picture)]
+        pictures = [{"name": picture.name, "truth": picture.truth is not None} for picture in shown]
+        metrics = list(view.rows[0][1])
+        rows = [[name, *(values.get(metric) for metric in metrics)] for name, values in view.rows]
+        message = {"do": "pictures", "key": f"{view.name}/images", "metrics": metrics, "rows": rows}
+        self._tell({**message, "pictures": pictures}, arrays)
 
-        mode = self.mode
-        if mode == "online":
-            problem = _why_offline()
-            if problem:
-                _LOG.warning("W&B: %s; this run is tracked offline", problem)
-                mode = "offline"
-        try:
-            return self._init(run, mode)
-        except Exception as error:
-            if mode == "offline":
-                raise
-            _LOG.warning("W&B: %s; this run is tracked offline", error)
-            wandb.teardown()  # frees the run id that the attempt has taken
-            return self._init(run, "offline")
+    def _tell(self, message: dict[str, Any], arrays: Sequence[Any] = ()) -> None:
+        if self._sender is not None:
+            self._sender.tell(message, arrays)
 
-    def _init(self, run: RunInfo, mode: Mode) -> Any:
-        import wandb
-
-        return wandb.init(
-            mode=mode,
-            project=self.project,
-            entity=self.entity,
-            id=run.id,
-            name=f"{run.slug}-{run.id}",
-            group=run.group or None,
-            config=dict(run.config),
-            dir=run.dir,
-            resume="allow",
-            settings=wandb.Settings(
-                init_timeout=self.init_timeout,
-                finish_timeout=self.finish_timeout,
-                silent=True,
-                console="off",
-                save_code=False,
-                disable_git=True,
-            ),
-        )
+    def _left(self) -> float:
+        return max(self.patience - self._spent - _KILL_SECONDS, 0.0)
 
     @contextmanager
-    def _surviving(self, what: str) -> Iterator[None]:
-        """Turn any failure of the tracker into one warning; nothing is sent after it."""
+    def _counted(self) -> Iterator[None]:
+        """Take the time of the block from the patience."""
+        began = time.monotonic()
         try:
             yield
-        except Exception as error:
-            _LOG.warning("W&B stops (%s: %s: %s); the run goes on", what, type(error).__name__, error)
-            self._failed = True
+        finally:
+            self._spent += time.monotonic() - began
+
+    def _warn(self, reasons: Sequence[str]) -> None:
+        """Say in one line what happened, and what sends the run later."""
+        shown = [" ".join(redact(reason).split())[:_REASON] for reason in reasons[:2]]
+        more = [f"and {len(reasons) - 2} more"] if len(reasons) > 2 else []
+        self.problem = "; ".join([*shown, *more])
+        if self.live:
+            command = f"dehaze-bench publish {shlex.quote(str(self._dir))}"
+            _LOG.warning("W&B: %s. Nothing is lost: `%s` sends all of it later.", self.problem, command)
 
 
-def publish_table(
-    name: str,
-    columns: Sequence[str],
-    rows: Sequence[Sequence[Scalar]],
-    directory: Path,
-    mode: Mode = "offline",
-    project: str = "dehaze-bench",
-    entity: str | None = None,
-) -> list[Path]:
-    """Log an experiment's comparison table, one row per backbone; returns the `.wandb` files written.
-
-    The W&B run is named after the experiment, so publishing again renews the same table. Where W&B fails the
-    reason is logged as a warning and the list is empty.
-    """
-    directory.mkdir(parents=True, exist_ok=True)
-    run_id = f"table-{name}"
-    sink = WandbSink(mode=mode, project=project, entity=entity)
-    sink.start(RunInfo(id=run_id, slug="experiment", dir=directory, config={"experiment": name}))
-    sink.table("comparison", columns, rows)
-    sink.finish({})
-    return sorted(directory.glob(f"wandb/*-{run_id}/run-{run_id}.wandb"))
+def _arrays(picture: Picture) -> list[Any]:
+    return [array for array in (picture.hazy, picture.restored, picture.truth) if array is not None]
 
 
-def _image_table(view: EvaluationView, max_images: int) -> Any:
-    """One row per test image with its metrics; the first rows carry pictures."""
-    import wandb
-
-    metrics = list(view.rows[0][1])
-    measured = dict(view.rows)
-    shown = {picture.name: picture for picture in list(view.pictures)[:max_images]}
-    names = [*shown, *(name for name in measured if name not in shown)]
-    table = wandb.Table(columns=["name", *_PICTURE_COLUMNS, *metrics], allow_mixed_types=True)
-    for name in names:
-        values = measured.get(name, {})
-        images = _images(shown[name]) if name in shown else [None] * len(_PICTURE_COLUMNS)
-        table.add_data(name, *images, *(values.get(metric) for metric in metrics))
-    return table
+def _numbers(values: Mapping[str, float]) -> dict[str, float]:
+    return {name: float(value) for name, value in values.items()}
 
 
-def _images(picture: Picture) -> list[Any]:
-    import wandb
-
-    images = [wandb.Image(picture.hazy), wandb.Image(picture.restored)]
-    if picture.truth is None:
-        return [*images, None, None]
-    return [*images, wandb.Image(picture.truth), wandb.Image(error_map(picture.restored, picture.truth))]
+def link(run_id: str, path: str) -> str:
+    """A cell for `WandbSink.table` that becomes the address of a run, or its path where there is no server."""
+    return f"{LINK}{run_id} {path}"
 
 
 def _summary(result: Mapping[str, Any]) -> dict[str, Any]:
     """The result without its configuration (already there) and without a traceback."""
-    return {name: value for name, value in result.items() if name not in ("config", "traceback", "id")}
+    kept = {name: value for name, value in result.items() if name not in ("config", "traceback", "id")}
+    return kept | ({"error": redact(str(result["error"]))} if "error" in result else {})
 
 
-def _redirect(run_dir: Path, mode: Mode) -> dict[str, str | None]:
-    """Point W&B's folders into the run directory; returns the old environment for `_restore`.
+def _drop_copies(folder: Path) -> None:
+    """Remove the second and third copy of every picture that W&B keeps of what it has sent."""
+    for name in ("artifacts", "cache", "data"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def _environment(run_dir: Path, mode: Mode) -> dict[str, str]:
+    """The environment of the process, with W&B's folders inside the run directory.
 
     Online, the user's own configuration folder stays in place: it names the server that `wandb login` chose.
     """
@@ -220,33 +234,5 @@ def _redirect(run_dir: Path, mode: Mode) -> dict[str, str | None]:
     if mode == "offline":
         folders["WANDB_CONFIG_DIR"] = inside / "config"
     inside.mkdir(parents=True, exist_ok=True)
-    new = {name: str(folder.absolute()) for name, folder in folders.items()} | {"WANDB_ERROR_REPORTING": "false"}
-    old = {name: os.environ.get(name) for name in new}
-    os.environ.update(new)
-    return old
-
-
-def _restore(environment: dict[str, str | None]) -> None:
-    for name, value in environment.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
-    environment.clear()
-
-
-def _why_offline() -> str:
-    """Why W&B cannot work online, found out within about two seconds; empty where it probably can."""
-    import wandb
-
-    wanted = os.environ.get("WANDB_MODE", "online")
-    if wanted != "online":
-        return f"WANDB_MODE={wanted} is set"
-    url = wandb.setup(settings=wandb.Settings(silent=True)).settings.base_url
-    address = urllib.parse.urlparse(urllib.request.getproxies().get(urllib.parse.urlparse(url).scheme, url))
-    port = address.port or (443 if address.scheme == "https" else 80)
-    try:
-        socket.create_connection((address.hostname or "", port), _PROBE_SECONDS).close()
-    except OSError as error:
-        return f"no connection to {url} ({error})"
-    return "" if wandb.login(prompt=False, verify=False) else f"no key for {url}: run `wandb login` first"
+    new = {name: str(folder.absolute()) for name, folder in folders.items()}
+    return {**os.environ, **new, "WANDB_ERROR_REPORTING": "false", "WANDB_SILENT": "true"}

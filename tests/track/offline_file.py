@@ -56,3 +56,15 @@ def staged_files(path: Path) -> dict[str, Path]:
         if record.WhichOneof("record_type") == "artifact"
         for entry in record.artifact.manifest.contents
     }
+
+
+def summary(path: Path) -> dict[str, Any]:
+    """The summary as it stands at the end; nested keys are joined by a dot."""
+    found: dict[str, Any] = {}
+    for record in records(path):
+        if record.WhichOneof("record_type") == "summary":
+            for item in record.summary.update:
+                found[item.key or ".".join(item.nested_key)] = json.loads(item.value_json)
+            for item in record.summary.remove:
+                found.pop(item.key or ".".join(item.nested_key), None)
+    return found

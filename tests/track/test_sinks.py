@@ -57,14 +57,33 @@ def test_jsonl_resumes_where_the_state_was_saved(tmp_path: Path, resumed: int, l
     assert [line["step"] for line in lines(tmp_path)] == [*left, 50]
 
 
-def test_jsonl_survives_a_disk_that_refuses(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_jsonl_keeps_what_a_disk_refuses_until_it_takes_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     sink = JsonlSink()
     sink.start(run(tmp_path))
     (tmp_path / "metrics.jsonl").mkdir()
     with caplog.at_level(logging.WARNING):
         sink.log(1, {"loss": 0.5})
         sink.log(2, {"loss": 0.5})
-    assert caplog.text.count("stops at step 1") == 1
+        assert caplog.text.count("cannot be written at step 1") == 1 and "at step 2" not in caplog.text
+        (tmp_path / "metrics.jsonl").rmdir()
+        sink.log(3, {"loss": 0.5})
+        assert [line["step"] for line in lines(tmp_path)] == [1, 2, 3]
+        (tmp_path / "metrics.jsonl").unlink()
+        (tmp_path / "metrics.jsonl").mkdir()
+        sink.log(4, {"loss": 0.5})
+        sink.finish({})
+    assert "1 records could not be written" in caplog.text
+
+
+def test_jsonl_has_an_evaluation_once_that_a_kill_came_right_after(tmp_path: Path) -> None:
+    view = EvaluationView("pairs", 20, {"psnr": 17.3})
+    for _ in range(2):
+        sink = JsonlSink()
+        sink.start(run(tmp_path, resumed=20))
+        sink.evaluation(view)
+    assert lines(tmp_path) == [{"step": 20, "pairs/psnr": 17.3}]
+    sink.evaluation(view)
+    assert len(lines(tmp_path)) == 2, "only what a resume does again is left out"
 
 
 def test_console_prints_plain_lines_without_a_terminal(tmp_path: Path) -> None:
