@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from dehaze_bench import config
+from dehaze_bench import config, targets
 from dehaze_bench.counting import count_macs, count_params
 from dehaze_bench.errors import BenchError, UsageError, nearest
 from dehaze_bench.models.pyramid import make_backbone
@@ -25,7 +25,7 @@ from dehaze_bench.scans import Scan
 from dehaze_bench.weights import load_encoder as load_encoder_weights
 
 MATCH_TOLERANCE = 0.02
-IMAGE_AXES = 2
+IMAGE_AXES, CLIP_AXES = 2, 3
 _solved: dict[str, float] = {}  # model, scan and budget -> width: solving builds some forty networks
 _T = TypeVar("_T")
 _UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
@@ -34,17 +34,21 @@ _UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
 def check(cfg: DictConfig) -> None:
     """Raise one named `UsageError` for a config that cannot run: keys, values, compatibility, a meta forward pass."""
     config.check(cfg)
-    model_class = config.locate(str(cfg.model["_target_"]), "model")
+    model_class = targets.locate(str(cfg.model["_target_"]), "model")
     if "_target_" in cfg.scan and "scan" not in inspect.signature(model_class).parameters:
         raise UsageError(
             f"Model '{model_class.__name__}' takes no scan, but scan={cfg.scan.name} was asked for. Leave scan "
             f"out, or choose a model that scans, for example unet, pyramid or mambair_light."
         )
     found = scan(cfg)
-    if found is not None and found.num_routes and IMAGE_AXES not in found.axes:  # counting names an order's own faults
+    axes = CLIP_AXES if getattr(model_class, "takes_clips", False) else IMAGE_AXES
+    if found is not None and found.num_routes and axes not in found.axes:  # counting names an order's own faults
         raise UsageError(
             f"Scan '{found.name}' walks over volumes (frames, rows, columns) and a picture has rows and columns only: "
-            "choose a scan over the plane, for example raster, cross or hilbert."
+            "choose a scan over the plane, for example raster, cross or hilbert, or model=unet_video."
+            if axes == IMAGE_AXES
+            else f"Scan '{found.name}' walks over rows and columns, but '{model_class.__name__}' over frames too: "
+            "choose a scan over volumes, for example spatiotemporal, hilbert_3d or mamba_nd_3d, or model=unet."
         )
     model = meta_model(cfg)
     load_encoder(cfg, model)
@@ -214,6 +218,7 @@ def _without(node: DictConfig, group: str) -> DictConfig:
 
 
 def _make(node: DictConfig, path: str) -> Any:
+    targets.locate_all(OmegaConf.to_container(node, resolve=True), path)
     try:
         return instantiate(node, _convert_="all")
     except InstantiationException as error:

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra import compose, initialize_config_dir
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
@@ -24,7 +26,8 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from dehaze_bench.config import SECTIONS, Config, Identity, describe_type, identify, locate, parameters_of, scientific
+from dehaze_bench import targets
+from dehaze_bench.config import SECTIONS, Config, Identity, describe_type, identify, parameters_of, scientific
 from dehaze_bench.digest import hash_file
 from dehaze_bench.errors import UsageError, nearest
 from dehaze_bench.registry import conf_dirs, list_choices, list_groups
@@ -63,6 +66,10 @@ def compose_run(overrides: Sequence[str]) -> Composed:
     with _hydra():
         try:
             whole = compose(config_name="config", overrides=list(overrides), return_hydra_config=True)
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            where = f"{mark.name}, line {mark.line + 1}" if mark else "A config file"
+            raise UsageError(f"{where}: not valid YAML: {getattr(error, 'problem', error)}.") from error
         except (HydraException, OmegaConfBaseException, ValueError) as error:
             raise UsageError(_explain(error, parsed)) from error
     choices = {str(k): str(v) for k, v in whole.hydra.runtime.choices.items() if not str(k).startswith("hydra/")}
@@ -72,9 +79,10 @@ def compose_run(overrides: Sequence[str]) -> Composed:
             if isinstance(whole[group], DictConfig) and whole[group].get(key) is not None:
                 whole[group][digest] = _hash_file(Path(whole[group][key]), f"{group}.{key}")
     try:
-        OmegaConf.to_container(whole, resolve=True)
+        plain = OmegaConf.to_container(whole, resolve=True)
     except OmegaConfBaseException as error:
         raise UsageError(_explain(error, parsed)) from error
+    targets.check(plain, "")
     return Composed(cfg=whole, choices=choices, overrides=tuple(overrides))
 
 
@@ -110,8 +118,8 @@ def find_weights(cfg: DictConfig) -> Path:
     return path
 
 
-def parse(overrides: Sequence[str]) -> list[Override]:
-    """Return parsed overrides; raises `UsageError` for one that is not `key=value`."""
+def parse(overrides: Sequence[str], loader: ConfigLoader | None = None) -> list[Override]:
+    """Return parsed overrides; raises `UsageError` for one that is not `key=value`. `glob(...)` needs the loader."""
     parser = OverridesParser.create()
     parsed = []
     for text in overrides:
@@ -120,10 +128,12 @@ def parse(overrides: Sequence[str]) -> list[Override]:
             if not override.key_or_group:
                 raise HydraException("no key")
         except (HydraException, OmegaConfBaseException) as error:
+            shown = text.replace("\n", "\\n")
             raise UsageError(
-                f"'{text}' is not an override: write group=choice or key=value, for example scan=cross or "
-                f"train.steps=500 (quote values that hold spaces, commas or brackets)."
+                f"'{shown}' is not an override: write group=choice or key=value, for example scan=cross or "
+                f"train.steps=500 (quote values that hold spaces, commas, brackets or letters such as ü)."
             ) from error
+        override.config_loader = loader
         parsed.append(override)
     return parsed
 
@@ -132,8 +142,14 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
     """Return one list of overrides per job of a multirun: `scan=raster,cross seed=0,1` makes four."""
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
-    batches = BasicSweeper.split_arguments(parse(overrides), max_batch_size=None)
-    return [list(job) for batch in batches for job in batch]
+    with _hydra():
+        parsed = parse(overrides, GlobalHydra.instance().config_loader())
+        batches = BasicSweeper.split_arguments(parsed, max_batch_size=None)
+    jobs = [list(job) for batch in batches for job in batch]
+    if not jobs:
+        shown = ", ".join(str(o.input_line) for o in parsed if o.is_sweep_override())
+        raise UsageError(f"'{shown}' names no run at all: a range or glob there is empty.")
+    return jobs
 
 
 def _hash_file(path: Path, key: str) -> str:
@@ -146,6 +162,7 @@ def _hash_file(path: Path, key: str) -> str:
 
 @contextlib.contextmanager
 def _hydra() -> Iterator[None]:
+    Plugins.instance().register(UserConf)  # a launcher's worker begins with a new list of plugins
     # A launcher keeps its own Hydra state while its jobs compose.
     before = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
@@ -160,6 +177,8 @@ def _hydra() -> Iterator[None]:
 def _check_choice(override: Override) -> None:
     """Raise `UsageError` for several values where one is meant, and for a choice that a group does not have."""
     text, group, value = override.input_line, override.key_or_group, override.value()
+    if re.match(r"hydra[./]", group):
+        raise UsageError(f"'{text}' chooses how many runs are launched: it is for `train -m` and `sweep`.")
     if override.is_sweep_override():
         raise UsageError(
             f"'{text}' names several values for one run. `dehaze-bench train -m` makes a run of each; "
@@ -216,7 +235,7 @@ def _unknown(key: str, choices: Sequence[str]) -> str:
     if not isinstance(node, DictConfig):
         parent = path.rpartition(".")[0]
         return f"Unknown key '{key}': '{path}' has no parts." if not parent else _unknown(path, choices)
-    if "_target_" in node and name in parameters_of(locate(str(node["_target_"]), path)):
+    if "_target_" in node and name in parameters_of(targets.locate(str(node["_target_"]), path)):
         return f"'{key}' is not in the file of '{path}': write +{key}=VALUE to add it."
     same = [other for other in [*groups, *_walk(cfg, "")] if re.split(r"[./]", other)[-1] == name]
     if same:

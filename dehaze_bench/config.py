@@ -8,7 +8,6 @@ it changes numbers, so it counts for the identity.
 from __future__ import annotations
 
 import hashlib
-import importlib
 import inspect
 import json
 import types
@@ -20,6 +19,7 @@ from typing import Any
 from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 
 from dehaze_bench.errors import UsageError, nearest
+from dehaze_bench.targets import locate
 
 # Raise this when a change is meant to alter the numbers of existing configs: old results are then not reused.
 NUMERICS = 2
@@ -28,7 +28,14 @@ OPERATIONAL = ("runtime", "track", "paths")
 # Where files lie on this machine says nothing about the experiment.
 LOCATION_KEYS = frozenset({"root", "cache_dir", "cache_scenes", "encoder_weights", "features"})
 # Keys that came later than runs that lack them: with this value a config is the one without the key.
-NEUTRAL: dict[str, Any] = {"exclude_test_scenes": False}
+NEUTRAL: dict[str, Any] = {
+    "exclude_test_scenes": False,
+    "nonfinite": "stop",
+    "max_skipped": 10,
+    "edge_decay": 0.0,
+    "mixup": None,
+    "haze_on": "workers",
+}
 # Keys of a group that build.py reads and the class does not. Of a file of weights its sha256 counts, which compose.py
 # adds, not its place.
 BUILD_KEYS = {
@@ -36,11 +43,13 @@ BUILD_KEYS = {
     "loss": frozenset({"features_sha256"}),
 }
 SELECTIONS = ("last", "best@val", "best@test")
-PRECISIONS = ("fp32", "bf16", "fp16")
+PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
+NONFINITE = ("stop", "skip")
 AUGMENTATIONS = ("flip", "rot90")
 # Groups whose node is made into an object, or left alone where the choice is a mere name (`scan=native`).
 GROUPS = ("model", "scan", "dataset", "testset", "optimizer", "schedule", "loss", "protocol", "track")
 SEED_LIMIT = 2**63
+SLUG_BYTES = 200
 
 
 @dataclass
@@ -54,14 +63,21 @@ class Train:
     clip: float | None = None
     ema: float | None = None
     augment: list[str] = field(default_factory=list)
+    edge_decay: float = 0.0
+    mixup: float | None = None
     select: str = MISSING
     eval_every: int | None = None
     val_images: int = MISSING
+    nonfinite: str = "stop"
+    max_skipped: int = 10
 
 
 @dataclass
 class Runtime:
-    """Where and how a run is executed; of these only `precision` may change a number."""
+    """Where and how a run is executed; of these only `precision` may change a number.
+
+    `isolate` gives each row of a sweep a process of its own, `timeout` is the minutes that a row of a sweep may take.
+    """
 
     device: str = MISSING
     threads: int | None = None
@@ -70,6 +86,13 @@ class Runtime:
     deterministic: bool = MISSING
     log_every: int = MISSING
     save_every: int = MISSING
+    keep_every: int | None = None
+    keep: int = 3
+    compile: bool = False
+    channels_last: bool = False
+    checkpointing: bool = False
+    isolate: bool = True
+    timeout: float | None = None
 
 
 @dataclass
@@ -134,7 +157,9 @@ def identify(half: dict[str, Any], choices: dict[str, str], verb: str = "train")
     named = [choices.get(group) for group in ("model", "model/mixer", "model/backbone", "scan")]
     parts = [part for part in named if part and part not in ("native", "null")]
     parts.append(choices.get("dataset", "data") if verb == "train" else f"eval-{choices.get('testset', 'test')}")
-    return Identity(id=digest, slug="-".join(parts).replace("/", "-"))
+    # A file name holds 255 bytes at most; names of a user's own files may be as long.
+    slug = "-".join(parts).replace("/", "-").encode()[:SLUG_BYTES].decode(errors="ignore")
+    return Identity(id=digest, slug=slug)
 
 
 def _without_locations(value: Any) -> Any:
@@ -157,6 +182,9 @@ def check(cfg: DictConfig) -> None:
         node = cfg[group]
         if not isinstance(node, DictConfig):
             raise UsageError(f"'{group}={node}' is no config: choose one of `dehaze-bench ls {group}`.")
+        name = str(node.get("name", ""))
+        if name.startswith(".") or "/" in name or "\\" in name or not name.isprintable():
+            raise UsageError(f"{group}.name={name!r} becomes part of file names: leave out slashes and leading dots.")
         if "_target_" in node:
             _check_target(node, group, allowed=BUILD_KEYS.get(group, frozenset()))
             continue
@@ -279,16 +307,6 @@ def _in_words(hint: Any) -> str:
     return str(getattr(hint, "__name__", hint)).lower()
 
 
-def locate(target: str, path: str) -> Any:
-    """Return the object that a dotted `_target_` names; `path` is where in the config it stands."""
-    module, _, name = target.rpartition(".")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UsageError(f"'{path}._target_' names '{target}', which cannot be imported: {error}") from error
-    return found
-
-
 def _check_values(cfg: DictConfig) -> None:
     train, runtime = cfg.train, cfg.runtime
     for key, low in (("steps", 1), ("batch", 1), ("crop", 8), ("accumulate", 1), ("val_images", 0)):
@@ -301,17 +319,33 @@ def _check_values(cfg: DictConfig) -> None:
         )
     if train.eval_every is not None and train.eval_every < 1:
         raise UsageError(f"train.eval_every={train.eval_every} must be at least 1, or null for never.")
+    if not 0 <= train.edge_decay <= 1:
+        raise UsageError(
+            f"train.edge_decay={train.edge_decay} must lie between 0 and 1, for example 0.1, as published."
+        )
+    if train.mixup is not None and train.mixup <= 0:
+        raise UsageError(f"train.mixup={train.mixup} must be positive, for example 1.2, or null for no mixing.")
     if train.ema is not None and not 0 < train.ema < 1:
         raise UsageError(f"train.ema={train.ema} must lie between 0 and 1, for example 0.999.")
     if train.clip is not None and train.clip <= 0:
         raise UsageError(f"train.clip={train.clip} must be positive, or null for no clipping.")
-    for key in ("log_every", "save_every"):
-        if runtime[key] < 1:
+    for key in ("log_every", "save_every", "keep_every", "keep"):
+        if runtime[key] is not None and runtime[key] < 1:
             raise UsageError(f"runtime.{key}={runtime[key]} must be at least 1.")
+    if runtime.compile and runtime.checkpointing:
+        raise UsageError(
+            "runtime.compile=true decides by itself what to compute again: leave out runtime.checkpointing."
+        )
+    if train.max_skipped < 1:
+        raise UsageError(f"train.max_skipped={train.max_skipped} must be at least 1; train.nonfinite=stop skips none.")
     if not 0 <= cfg.seed < SEED_LIMIT:
         raise UsageError(f"seed={cfg.seed} is out of range: use a whole number from 0 up.")
     if runtime.threads is not None and runtime.threads < 1:
         raise UsageError(f"runtime.threads={runtime.threads} must be at least 1, or null for torch's own choice.")
+    if runtime.timeout is not None and runtime.timeout <= 0:
+        raise UsageError(f"runtime.timeout={runtime.timeout} must be a number of minutes, or null for no limit.")
+    if runtime.timeout is not None and not runtime.isolate:
+        raise UsageError("runtime.timeout ends a row's own process, which runtime.isolate=false takes away: drop one.")
     for key in SECTIONS["paths"].__annotations__:
         if not str(cfg.paths[key]).strip():
             raise UsageError(f"paths.{key} is empty: give a folder, or leave it out.")
@@ -319,6 +353,7 @@ def _check_values(cfg: DictConfig) -> None:
         raise UsageError(f"runtime.workers={runtime.workers} must be 0 or more.")
     _check_choice("train.select", train.select, SELECTIONS)
     _check_choice("runtime.precision", runtime.precision, PRECISIONS)
+    _check_choice("train.nonfinite", train.nonfinite, NONFINITE)
     for item in train.augment:
         _check_choice("train.augment", item, AUGMENTATIONS)
     if train.select == "best@val" and train.val_images < 1:

@@ -125,7 +125,7 @@ def test_a_data_root_is_a_place_and_no_part_of_a_run() -> None:
         (["model.mixer=conv"], ["model.mixer=conv"]),
         (["optimizer.lr=abc"], ["optimizer.lr=abc", "number"]),
         (["optimizer.betas=[1,2,3]"], ["optimizer.betas", "list"]),
-        (["model._target_=nowhere.Net"], ["model._target_", "nowhere.Net"]),
+        (["model._target_=torch.nn.Nowhere"], ["model._target_", "torch.nn.Nowhere"]),
         (["~seed"], ["'seed'"]),
         (["~scan"], ["'scan'", "scan="]),
         (["~model.mixer"], ["model.mixer"]),
@@ -176,3 +176,25 @@ def test_a_key_that_came_later_does_not_move_older_runs() -> None:
     excluded = compose_run(["dataset=ots", "dataset.exclude_test_scenes=true"])
     assert config.scientific(excluded.cfg)["dataset"]["exclude_test_scenes"] is True
     assert config.identify(half, {}) != config.identify(config.scientific(excluded.cfg), {})
+
+
+def test_keys_that_came_later_leave_the_identity_of_older_configs(base: Composed) -> None:
+    half = config.scientific(base.cfg)
+    assert not {"nonfinite", "max_skipped"} & half["train"].keys()
+    assert identity("train.nonfinite=skip").id != identity().id
+    assert identity("runtime.compile=true", "runtime.keep_every=5", "runtime.channels_last=true").id == identity().id
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["train.nonfinite=skp"], "Did you mean 'skip'"),
+        (["train.max_skipped=0"], "train.nonfinite=stop skips none"),
+        (["runtime.keep=0"], "runtime.keep=0 must be at least 1"),
+        (["runtime.precision=tf23"], "Did you mean 'tf32'"),
+        (["runtime.compile=true", "runtime.checkpointing=true"], "leave out runtime.checkpointing"),
+    ],
+)
+def test_keys_of_the_engine_are_checked(overrides: list[str], told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        config.check(compose_run(overrides).cfg)

@@ -46,9 +46,11 @@ def test_a_scan_that_cannot_be_measured_says_why(tmp_path: Path, monkeypatch: py
     (folder / "odd.yaml").write_text(f"# Odd\n_target_: dehaze_bench.scans.Scan\norder: {order}\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("DEHAZE_TARGETS", "nowhere,scans_that_fail")
     lines = {line.split()[0]: line for line in listing.lines("scans").splitlines()}
     assert "n/a" in lines["broken"]
-    assert "Mine (cannot be made: ModuleNotFoundError: No module named 'nowhere')" in lines["broken"]
+    reason = "'order._target_' names 'nowhere.f', which cannot be imported: No module named 'nowhere'"
+    assert f"Mine ({reason})" in lines["broken"]
     assert lines["raster"].split()[1] == "8.5"
 
 

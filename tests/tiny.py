@@ -34,6 +34,7 @@ def overrides(folder: Path, *more: str) -> list[str]:
         f"testset.hazy={folder}/pairs/hazy",
         f"testset.clear={folder}/pairs/clear",
         "track=off",
+        "runtime.isolate=false",
         *more,
     ]
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import ast
 import importlib.util
 import inspect
-import pkgutil
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +14,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from dehaze_bench import targets
 from dehaze_bench.errors import BenchError, UsageError
 from dehaze_bench.registry import conf_dirs, describe
 from dehaze_bench.scans.grid import Grid, Walk
@@ -126,6 +125,7 @@ def from_node(name: str, node: object, description: str = "") -> Entry:
     if node["_target_"] != SCAN or "order" not in node:
         raise UsageError(f"cannot be measured: only a _target_ of {SCAN} with an order can")
     merge, mode = str(node.get("merge", "sum")), str(node.get("mode", "parallel"))
+    targets.check(node["order"], f"{name}.order")
     if _is_drawn(node["order"]):
         return Entry(name, description, merge, mode, node["order"], is_dynamic=True)
     try:
@@ -158,8 +158,7 @@ def as_walks(order: Any) -> list[Walk]:
 def build(node: object) -> Any:
     """Return what a node stands for, as `hydra.utils.instantiate` does for functions, classes, lists and numbers.
 
-    Hydra refuses targets that would change the system; so that listing a folder stays as harmless as composing it,
-    nothing of Python's own library is made or called here, nor anything but classes without `_partial_`.
+    Only code that a config may name is imported, and nothing but classes is called without `_partial_`.
     """
     if isinstance(node, str) and "${" in node:
         raise UsageError(f"cannot be measured: '{node}' has a value only inside a whole config")
@@ -171,9 +170,7 @@ def build(node: object) -> Any:
     if "_target_" not in node:
         return values
     name = str(node["_target_"])
-    if name.partition(".")[0] in sys.stdlib_module_names:
-        raise UsageError(f"cannot be measured: {name} is no order")
-    target = pkgutil.resolve_name(name)
+    target = targets.locate(name, "order")
     if node.get("_partial_"):
         return partial(target, **values)
     if not inspect.isclass(target):
