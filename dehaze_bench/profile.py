@@ -19,7 +19,7 @@ from dehaze_bench.profiling.rows import MEASURED, Row, attach, growths, to_csv, 
 from dehaze_bench.profiling.worker import Failure, ask, describe
 from dehaze_bench.registry import experiment_dirs, list_choices
 from dehaze_bench.results.costs import CostExperiment, CostRow
-from dehaze_bench.results.experiment import find_experiment
+from dehaze_bench.results.experiment import find_experiment, is_profile
 from dehaze_bench.results.files import write_json_atomic, write_text_atomic
 
 OPTIONS = ("model", "size", "rule", "train", "batch", "repeats", "limit", "out", "device")
@@ -57,6 +57,10 @@ def run(argv: Arguments) -> int:
     named = [text for text in argv if "=" not in text and not text.startswith(("-", "~"))]
     overrides = [text for text in argv if text not in named]
     arguments.only_overrides("profile", overrides)
+    if len(named) == 1 and not is_profile(find_experiment(named[0], experiment_dirs())):
+        from dehaze_bench import profile_runs
+
+        return profile_runs.run(named[0], given, overrides)
     device = str(build.device(compose_run([f"runtime.device={given.get('device', 'auto')}"]).cfg))
     experiment = _experiment(named, given, device)
     how = _how(given, experiment, device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -17,12 +18,12 @@ from dehaze_bench.compose import Composed, compose_run, evaluated, find_weights,
 from dehaze_bench.digest import hash_file
 from dehaze_bench.errors import UsageError
 from dehaze_bench.identify import identify
+from dehaze_bench.results.record import BEST
 from dehaze_bench.results.store import Store, StoredRun
 from dehaze_bench.weights import load_own, load_published, read_metadata
 from dehaze_bench.weights.keymaps import family_of
 from dehaze_bench.weights.published import PROTOCOLS
 
-BEST = "best.safetensors"
 # What a run fixes for every later evaluation of its weights.
 FIXED = ("model", "scan", "train", "optimizer", "schedule", "loss", "recipe", "dataset", "seed", "weights")
 
@@ -50,8 +51,13 @@ class Source:
 
 def check_evaluation(cfg: DictConfig) -> None:
     """Check that a file of weights can be evaluated: the model, the file, device, protocol and test set."""
-    build.check(cfg)
     find_weights(cfg)
+    check_measure(cfg)
+
+
+def check_measure(cfg: DictConfig) -> None:
+    """Check what an evaluation needs besides the weights: the model, device, protocol and test set."""
+    build.check(cfg)
     for make in (build.device, build.protocol, build.testset):
         make(cfg)
 
@@ -130,11 +136,12 @@ def _from_run(composed: Composed, run: str) -> Source:
 def _from_file(composed: Composed) -> Source:
     cfg = composed.cfg
     network = build.model(cfg)
-    kind, step, weights = "ours", None, None
+    kind, step, select, weights = "ours", None, "none", None
     if cfg.weights is not None:
         path = find_weights(cfg)
         if is_own(path):
-            step = int(load_own(network, path).get("step", 0))
+            metadata = load_own(network, path)
+            step, select = int(metadata.get("step", 0)), json.loads(metadata["config"])["train"]["select"]
             weights = hash_file(path)
         else:
             weights = load_published(network, path).sha256
@@ -143,4 +150,4 @@ def _from_file(composed: Composed) -> Source:
         raise UsageError(
             f"Model '{composed.choices['model']}' needs weights here: give run=ID of a finished run, or weights=FILE."
         )
-    return Source(network, cfg, {}, kind, int(cfg.seed), step, "none", weights)
+    return Source(network, cfg, {}, kind, int(cfg.seed), step, select, weights)

@@ -96,8 +96,8 @@ def test_train_m_makes_one_run_per_combination(tmp_path: Path, capsys: pytest.Ca
     assert not list((tmp_path / "runs").rglob("multirun.yaml")) and not (tmp_path / "runs" / ".hydra").exists()
 
 
-def test_an_unknown_launcher_names_the_extra(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="sweep"):
+def test_an_unknown_launcher_names_the_known(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"'nope'.*basic.*slurm"):
         launch(["one"], [tiny.overrides(tmp_path, "model=identity")], ["hydra/launcher=nope"])
 
 
@@ -126,3 +126,38 @@ def test_published_weights_are_rows_too(tmp_path: Path, capsys: pytest.CaptureFi
     assert rows["away"].cells[1].value is None
     assert cli.run(["eval", *tiny.overrides(tmp_path), "model=aodnet", f"weights={tmp_path}/published.pth"]) == 0
     assert "skipped" in capsys.readouterr().out.lower() or len(list((tmp_path / "runs").iterdir())) == 1
+
+
+def test_a_row_can_measure_the_weights_of_another(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base = ", ".join(f'"{text}"' for text in tiny.overrides(tmp_path))
+    row = ", ".join(f'"{text}"' for text in (*tiny.NETWORK, *tiny.TRAINING))
+    path = tmp_path / "shift.yaml"
+    path.write_text(
+        f"name: shift\nbase: [{base}]\ncolumns: [params, psnr]\nseeds: [0, 1]\nrows:\n"
+        f"  - {{label: trained, overrides: [{row}]}}\n"
+        "  - {label: on luminance, of: trained, overrides: [protocol=full_y]}\n"
+    )
+    assert [planned.state for planned in sweep.plan(str(path)).runs] == ["empty", "empty", "waiting", "waiting"]
+    assert "4 runs, all sound" in sweep.check(str(path))
+    assert cli.run(["sweep", str(path)]) == 0
+    assert "4 done" in capsys.readouterr().err
+    trained, other = sweep.table_of(sweep.plan(str(path))).rows
+    assert trained.group and other.group and other.group.protocol == "full_y"
+    assert (other.kind, other.done, other.group.select) == ("ours", 2, trained.group.select)
+    assert len(list((tmp_path / "runs").glob("*/last.pt"))) == 2  # nothing is trained anew
+    assert cli.run(["sweep", str(path)]) == 0
+    assert "4 done, 0 to do" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [("of: away", "Choices: trained"), ("of: trained, seeds: [7]", r"asks for \[7\], but 'trained' has \[0\]")],
+)
+def test_a_row_of_nothing_is_named(tmp_path: Path, row: str, message: str) -> None:
+    path = tmp_path / "shift.yaml"
+    path.write_text(
+        "name: shift\ncolumns: [psnr]\nrows:\n  - {label: trained, overrides: []}\n"
+        f"  - {{label: on luminance, overrides: [], {row}}}\n"
+    )
+    with pytest.raises(UsageError, match=message):
+        sweep.plan(str(path))

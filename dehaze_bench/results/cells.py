@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+from dehaze_bench.results.comparisons import Comparison
+from dehaze_bench.results.rank_tests import RankTest
+
 Kind = Literal["ours", "rerun", "printed"]
 Mark = Literal["", "best", "second"]
 NO_SELECTION = "none"  # the `select` of a run that chose no weights: a prior, published weights
@@ -44,7 +47,8 @@ class Cell:
 class Row:
     """One line of a table: `done` of the `planned` seeds where it was measured, nothing where it was printed.
 
-    `remark` names the source of a printed row, or says what went wrong with a measured one.
+    `remark` names the source of a printed row, or says what went wrong with a measured one. Where the table has a
+    baseline, `comparison` is that with it, or `incomparable` says why there is none.
     """
 
     label: str
@@ -57,11 +61,17 @@ class Row:
     note: int | None = None
     remark: str = ""
     choices: dict[str, str] = field(default_factory=dict)
+    comparison: Comparison | None = None
+    incomparable: str = ""
 
 
 @dataclass(frozen=True)
 class Table:
-    """A finished table, ready for any renderer; `notes` are numbered from 1, as `Row.note` refers to them."""
+    """A finished table, ready for any renderer; `notes` are numbered from 1, as `Row.note` refers to them.
+
+    With a `baseline` the measured rows carry comparisons by the metric `compared`, and `ranks` orders them all where
+    there are enough of them.
+    """
 
     name: str
     title: str
@@ -69,6 +79,9 @@ class Table:
     rows: tuple[Row, ...]
     footer: tuple[str, ...]
     notes: tuple[str, ...]
+    baseline: str | None = None
+    compared: str = ""
+    ranks: RankTest | None = None
 
     @property
     def groups(self) -> list[Group]:

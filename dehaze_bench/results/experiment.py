@@ -2,42 +2,56 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import yaml
 
 from dehaze_bench.errors import UsageError, nearest
 from dehaze_bench.results.fields import Fields
 from dehaze_bench.results.files import read_text
+from dehaze_bench.results.samples import UNITS, Unit
 
-COST_COLUMNS = ("params", "macs")
+# What a network costs: counted, or measured by `dehaze-bench profile`.
+COST_COLUMNS = ("params", "macs", "macs_paper", "latency", "memory")
 # The `kind` of a file that compares costs instead of runs (see costs.py).
 KIND_PROFILE = "profile"
-_KEYS = ("name", "title", "note", "base", "seeds", "rows", "columns", "sort", "references", "reference_source")
-_ROW_KEYS = ("label", "overrides", "seeds")
+_KEYS = (
+    *("name", "title", "note", "base", "seeds", "rows", "grid"),
+    *("columns", "sort", "references", "reference_source"),
+    *("baseline", "compare", "unit"),
+)
+_ROW_KEYS = ("label", "overrides", "seeds", "of")
 _OVERRIDE = re.compile(r"(\+{0,2}[\w./@-]+=.*|~[\w./@-]+(=.*)?)", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class ExperimentRow:
-    """One line of the table: overrides on top of the experiment's base, run once per seed."""
+    """One line of the table: overrides on top of the experiment's base, run once per seed.
+
+    `of` is the label of an earlier row whose trained weights this one measures, on another test set say; its overrides
+    follow those of that row.
+    """
 
     label: str
     overrides: tuple[str, ...]
     seeds: tuple[int, ...]
+    of: str | None = None
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run to make: `row` indexes the table rows, `overrides` is all that follows the verb."""
+    """One run to make: `row` indexes the table rows, `overrides` is all that follows the verb; `of` as in the row."""
 
     row: int
     label: str
     seed: int
     overrides: tuple[str, ...]
+    of: str | None = None
 
 
 @dataclass(frozen=True)
@@ -45,6 +59,8 @@ class Experiment:
     """A checked experiment file; `references` are paths of existing files with published numbers.
 
     With a `reference_source`, of these only the rows count whose source begins with it: the table of one paper.
+    With a `baseline` (the label of a row) the others are compared with it by the metric `compare`, over `unit`:
+    "scenes" where a test set shows a scene in several images, which are then averaged.
     """
 
     name: str
@@ -57,6 +73,9 @@ class Experiment:
     references: tuple[Path, ...]
     path: Path
     reference_source: str | None = None
+    baseline: str | None = None
+    compare: str = "psnr"
+    unit: Unit = "images"
 
     @classmethod
     def load(cls, path: Path) -> Experiment:
@@ -82,23 +101,27 @@ class Experiment:
         sort = fields.text("sort") if fields.raw.get("sort") is not None else None
         if sort is not None and sort not in columns:
             raise fields.error("sort", f"names '{sort}', which is not a column. {nearest(sort, columns)}")
+        rows = _rows(fields, seeds, _grid(fields))
         return cls(
             name=name,
             title=fields.text("title") if "title" in fields.raw else name,
             note=fields.text("note").strip() if fields.raw.get("note") is not None else "",
             base=base,
-            rows=_rows(fields, seeds),
+            rows=rows,
             columns=columns,
             sort=sort,
             references=tuple(_existing(fields, path.parent / name) for name in fields.text_list("references")),
             reference_source=fields.text("reference_source") if "reference_source" in fields.raw else None,
             path=path,
+            baseline=fields.one_of("baseline", [row.label for row in rows]) if "baseline" in fields.raw else None,
+            compare=_compared(fields, [column for column in columns if column not in COST_COLUMNS]),
+            unit=cast(Unit, fields.one_of("unit", UNITS)) if "unit" in fields.raw else "images",
         )
 
     def jobs(self) -> list[Job]:
         """Every run of the experiment, row by row and seed by seed."""
         return [
-            Job(index, row.label, seed, (*self.base, *row.overrides, f"seed={seed}"))
+            Job(index, row.label, seed, (*self.base, *row.overrides, f"seed={seed}"), row.of)
             for index, row in enumerate(self.rows)
             for seed in row.seeds
         ]
@@ -155,7 +178,7 @@ def load_yaml(path: Path) -> object:
     try:
         return yaml.load(read_text(path), Loader=_Loader)
     except yaml.YAMLError as error:
-        raise UsageError(f"{path}: not valid YAML: {error}") from error
+        raise UsageError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
 
 
 class _Loader(yaml.SafeLoader):
@@ -175,29 +198,65 @@ def _files(directories: Sequence[Path]) -> dict[str, Path]:
     return found
 
 
-def _rows(fields: Fields, seeds: tuple[int, ...]) -> tuple[ExperimentRow, ...]:
-    raw = fields.get("rows")
-    if not isinstance(raw, list) or not raw:
+def _rows(fields: Fields, seeds: tuple[int, ...], grid: list[tuple[str, ...]]) -> tuple[ExperimentRow, ...]:
+    raw = fields.raw.get("rows", [] if grid else None)
+    if not isinstance(raw, list) or not (raw or grid):
         raise fields.error("rows", "must list at least one row, for example {label: Mamba, overrides: [model=unet]}")
     rows: list[ExperimentRow] = []
     for number, item in enumerate(raw, start=1):
         row = Fields(item, f"{fields.where}: row {number}")
         row.check_keys(_ROW_KEYS)
-        label = row.text("label")
-        if label in (other.label for other in rows):
-            raise row.error("label", f"repeats '{label}': rows of one table need different labels")
-        rows.append(ExperimentRow(label, _overrides(row, "overrides"), row.integer_list("seeds") or seeds))
+        overrides, source = _overrides(row, "overrides"), None
+        if "of" in row.raw:
+            trained = {other.label: other for other in rows if other.of is None}
+            source = trained[row.one_of("of", list(trained))]
+            overrides = (*source.overrides, *overrides)
+        own_seeds = row.integer_list("seeds") or (source.seeds if source else seeds)
+        if source is not None and not set(own_seeds) <= set(source.seeds):
+            raise row.error("seeds", f"asks for {list(own_seeds)}, but '{source.label}' has {list(source.seeds)}")
+        rows.append(ExperimentRow(row.text("label"), overrides, own_seeds, source.label if source else None))
+    constant = set.intersection(*map(set, grid)) if len(grid) > 1 else set()
+    for overrides in grid:
+        values = [text.partition("=")[2] for text in overrides if text not in constant]
+        rows.append(ExperimentRow(", ".join(values), overrides, seeds))
+    for number, made in enumerate(rows):
+        if made.label in (other.label for other in rows[:number]):
+            raise fields.error("rows", f"repeats '{made.label}': rows of one table need different labels")
     return tuple(rows)
+
+
+def _grid(fields: Fields) -> list[tuple[str, ...]]:
+    """The rows of `grid: {key: [values], ...}`: one for every combination, labelled with what differs between them."""
+    raw = fields.raw.get("grid")
+    if raw is None:
+        return []
+    if not isinstance(raw, dict) or not raw or not all(isinstance(values, list) and values for values in raw.values()):
+        raise fields.error("grid", "must map keys to lists of values, for example {scan: [raster, cross]}")
+    axes = [[f"{key}={value}" for value in values] for key, values in raw.items()]
+    for override in itertools.chain(*axes):
+        _check_override(fields, "grid", override)
+    return list(itertools.product(*axes))
 
 
 def _overrides(fields: Fields, name: str) -> tuple[str, ...]:
     overrides = fields.text_list(name)
     for override in overrides:
-        if not _OVERRIDE.fullmatch(override):
-            raise fields.error(name, f"holds '{override}', which is not an override like 'model=unet'")
-        if re.match(r"\+{0,2}seed=", override):
-            raise fields.error(name, f"sets '{override}': list seeds under 'seeds', so that the table counts them")
+        _check_override(fields, name, override)
     return overrides
+
+
+def _check_override(fields: Fields, name: str, override: str) -> None:
+    if not _OVERRIDE.fullmatch(override):
+        raise fields.error(name, f"holds '{override}', which is not an override like 'model=unet'")
+    if re.match(r"\+{0,2}seed=", override):
+        raise fields.error(name, f"sets '{override}': list seeds under 'seeds', so that the table counts them")
+
+
+def _compared(fields: Fields, metrics: Sequence[str]) -> str:
+    """The metric by which rows are compared: psnr unless the file says otherwise or has no such column."""
+    if "compare" in fields.raw:
+        return fields.one_of("compare", metrics)
+    return "psnr" if "psnr" in metrics else next(iter(metrics), "psnr")
 
 
 def _existing(fields: Fields, path: Path) -> Path:

@@ -16,22 +16,24 @@ from contextlib import suppress
 from pathlib import Path
 
 from dehaze_bench.errors import UsageError
+from dehaze_bench.redaction import redact
 
 
 def write_json_atomic(path: Path, obj: object) -> None:
     """Write `obj` as indented, strict JSON; see `write_text_atomic`."""
-    write_text_atomic(path, json.dumps(_jsonable(obj), indent=2, allow_nan=False) + "\n")
+    write_text_atomic(path, json.dumps(strict(obj), indent=2, allow_nan=False) + "\n")
 
 
 def write_text_atomic(path: Path, text: str) -> None:
     """Replace `path` in one step: temporary file beside it, flush to disk, rename, flush the directory.
 
     A crash at any moment leaves the old content (or no file), at worst with a stray `.<name>.*.tmp`.
+    Keys and passwords are masked.
     """
     temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}.tmp"
     try:
         with open(temporary, "x", encoding="utf-8", newline="") as out:
-            out.write(text)
+            out.write(redact(text))
             out.flush()
             os.fsync(out.fileno())
         os.replace(temporary, path)
@@ -63,11 +65,12 @@ def read_json(path: Path) -> object:
         raise UsageError(f"{path}: not valid JSON: {error}") from error
 
 
-def _jsonable(obj: object) -> object:
+def strict(obj: object) -> object:
+    """Plain data that strict JSON can hold: see above for numbers that are not finite."""
     if isinstance(obj, float) and not math.isfinite(obj):
         return str(obj)
     if isinstance(obj, Mapping):
-        return {str(key): _jsonable(value) for key, value in obj.items()}
+        return {str(key): strict(value) for key, value in obj.items()}
     if isinstance(obj, (list, tuple)):
-        return [_jsonable(value) for value in obj]
+        return [strict(value) for value in obj]
     return obj

@@ -20,6 +20,7 @@ table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nu
 th, td { padding: .4rem .55rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
 th { color: var(--dim); font-weight: 600; border-bottom: 2px solid var(--line); }
 th.text, td.text { text-align: left; }
+th.text:last-child, td.text:last-child { white-space: normal; }
 td.text + td.text { color: var(--dim); }
 tbody + tbody td { background: var(--tint); }
 tbody tr:hover td { background: var(--line); }
@@ -60,13 +61,18 @@ def page(
     lines: Sequence[tuple[Row, list[str]]],
     foot: Sequence[str],
     num_text: int,
+    num_words: int = 0,
 ) -> str:
-    """Lay out escaped texts; `num_text` columns are left-aligned, hovering a number shows its run ids."""
+    """Lay out escaped texts; the first `num_text` columns and the last `num_words` are left-aligned.
+
+    Hovering a number shows the ids of its runs.
+    """
+    words = {*range(num_text), *range(len(head) - num_words, len(head))}
     measured = [line for line in lines if line[0].kind != "printed"]
     printed = [line for line in lines if line[0].kind == "printed"]
-    heading = "".join(f"<th{_text(index, num_text)}>{name}</th>" for index, name in enumerate(head))
+    heading = "".join(f"<th{_text(index, words)}>{name}</th>" for index, name in enumerate(head))
     bodies = "\n".join(
-        "<tbody>\n" + "\n".join(_line(row, cells, num_text) for row, cells in block) + "\n</tbody>"
+        "<tbody>\n" + "\n".join(_line(row, cells, num_text, words) for row, cells in block) + "\n</tbody>"
         for block in (measured, printed)
         if block
     )
@@ -74,11 +80,11 @@ def page(
     return _PAGE.format(title=title, css=_CSS, heading=heading, bodies=bodies, items=items)
 
 
-def _line(row: Row, cells: list[str], num_text: int) -> str:
+def _line(row: Row, cells: list[str], num_text: int, words: set[int]) -> str:
     out = []
     for index, text in enumerate(cells):
         cell = row.cells[index - num_text] if num_text <= index < num_text + len(row.cells) else None
-        attributes = _text(index, num_text)
+        attributes = _text(index, words)
         if cell is not None and cell.value is None:
             attributes += ' class="missing"'
         if cell is not None and (cell.runs or cell.missing):
@@ -88,5 +94,5 @@ def _line(row: Row, cells: list[str], num_text: int) -> str:
     return f"<tr>{''.join(out)}</tr>"
 
 
-def _text(index: int, num_text: int) -> str:
-    return ' class="text"' if index < num_text else ""
+def _text(index: int, words: set[int]) -> str:
+    return ' class="text"' if index in words else ""

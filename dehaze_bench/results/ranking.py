@@ -1,4 +1,4 @@
-"""Order and honours: which row comes first, which cell is best.
+"""Honours: which cell is best, which second best.
 
 Best and second best are marked only among measured cells of one group: same test set, same protocol,
 same rule for selecting the weights. Where nothing was selected (identity, a prior, published weights) a row
@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from dehaze_bench.results.cells import NO_SELECTION, Cell, Group, Mark, Row
-from dehaze_bench.results.experiment import COST_COLUMNS
 from dehaze_bench.results.figures import decimals
 
 
@@ -68,24 +67,3 @@ def _judge(entries: list[tuple[float, int]]) -> dict[int, Mark]:
 def _least(marks: Sequence[Mark]) -> Mark:
     """The mark of a cell that took part in several contests: only what it earned in all of them."""
     return next((mark for mark in ("", "second", "best") if mark in marks), "")
-
-
-def sort_rows(rows: list[Row], column: str | None, higher: bool | None = None) -> list[Row]:
-    """Best first by one column, rows without a value last; costs sort upwards.
-
-    `higher` is for rows that do not know which way their column is better (printed ones); where nobody knows,
-    the order stays as it is.
-    """
-    if column is None:
-        return rows
-    higher = next((c.higher for row in rows for c in row.cells if c.column == column and c.higher is not None), higher)
-    if higher is None and column not in COST_COLUMNS:
-        return rows
-
-    def key(row: Row) -> tuple[bool, float]:
-        cell = next(cell for cell in row.cells if cell.column == column)
-        if cell.value is None or cell.value != cell.value:
-            return True, 0.0
-        return False, -cell.value if higher else cell.value
-
-    return sorted(rows, key=key)

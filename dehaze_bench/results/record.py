@@ -17,9 +17,11 @@ from dehaze_bench.results.files import read_json, read_text, write_json_atomic, 
 __all__ = [
     "FAILED",
     "KINDS",
+    "PER_CLIP",
     "PER_IMAGE",
     "RESULT",
     "SCHEMA",
+    "TEMPORAL",
     "VERBS",
     "Cost",
     "Evaluation",
@@ -41,7 +43,11 @@ __all__ = [
 SCHEMA = 1
 VERBS = ("train", "eval")
 KINDS = ("ours", "rerun")
-RESULT, FAILED, PER_IMAGE = "result.json", "failed.json", "per_image.csv"
+# What videos are measured by besides their frames: metrics/temporal.py.
+TEMPORAL = "temporal"
+RESULT, FAILED, PER_IMAGE, PER_CLIP = "result.json", "failed.json", "per_image.csv", "per_clip.csv"
+BEST = "best.safetensors"
+_LATER_COSTS = ("macs_paper", "macs_rule", "latency", "memory", "conditions")
 
 
 @dataclass(frozen=True)
@@ -60,30 +66,50 @@ class MetricValue:
 
 @dataclass(frozen=True)
 class Cost:
-    """Parameters, and multiply-adds of one forward pass at `macs_size` (height, width)."""
+    """Parameters, and multiply-adds of one forward pass at `macs_size` (height, width).
+
+    `macs` by our rule, `macs_paper` by that of the network's paper, whose name is `macs_rule`. `latency` (seconds per
+    forward pass) and `memory` (bytes) were measured under `conditions`, where they were.
+    """
 
     params: int | None = None
     macs: float | None = None
     macs_size: tuple[int, int] | None = None
+    macs_paper: float | None = None
+    macs_rule: str | None = None
+    latency: float | None = None
+    memory: int | None = None
+    conditions: str | None = None
 
     @classmethod
     def from_dict(cls, raw: object, where: str) -> Cost:
+        """Check and convert; records of older versions lack all but the first three."""
         fields = Fields(raw, where)
+        later = Fields({name: fields.raw.get(name) for name in _LATER_COSTS}, where)
+        texts = {name: None if later.raw[name] is None else later.text(name) for name in ("macs_rule", "conditions")}
         return cls(
             fields.integer("params", optional=True),
             fields.number("macs", optional=True),
             fields.size("macs_size"),
+            macs_paper=later.number("macs_paper", optional=True),
+            latency=later.number("latency", optional=True),
+            memory=later.integer("memory", optional=True),
+            **texts,
         )
 
 
 @dataclass(frozen=True)
 class Training:
-    """What the training half of a run did; a run without one was never trained."""
+    """What the training half of a run did; a run without one was never trained.
+
+    `skipped` counts the steps that were passed over because their loss or gradient was not finite.
+    """
 
     steps: int
     seconds: float
     images: int
     loss: float | None
+    skipped: int = 0
 
     @classmethod
     def from_dict(cls, raw: object, where: str) -> Training:
@@ -93,6 +119,7 @@ class Training:
             fields.number("seconds"),
             fields.integer("images"),
             fields.number("loss", optional=True),
+            fields.integer("skipped") if "skipped" in fields.raw else 0,
         )
 
 

@@ -1,185 +1,95 @@
-"""A table as Markdown, LaTeX, HTML, CSV or on the terminal; all but CSV share one grid of texts."""
+"""A table as Markdown, LaTeX, HTML, CSV, JSON or on the terminal."""
 
 from __future__ import annotations
 
 import csv
 import html
 import io
+import json
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from dehaze_bench.errors import UsageError, nearest
 from dehaze_bench.results import page
-from dehaze_bench.results.cells import NO_SELECTION, Cell, Row, Table
-from dehaze_bench.results.experiment import COST_COLUMNS
-from dehaze_bench.results.figures import figure, title
+from dehaze_bench.results.cells import Row, Table
+from dehaze_bench.results.files import strict
+from dehaze_bench.results.grid import Style, make_grid
+from dehaze_bench.results.latex import to_latex
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-FORMATS = ("md", "csv", "tex", "html")
-FLAG_LINE = "†: measured under another protocol or on another test set than the rows above; not comparable."
-
-
-@dataclass(frozen=True)
-class Style:
-    """How one output format escapes text and writes marks; the templates take the escaped text."""
-
-    escape: Callable[[str], str]
-    best: str
-    second: str
-    note: str
-
-
-@dataclass(frozen=True)
-class Grid:
-    """The texts of a table in one style: heading, lines (with the row they come from) and the small print."""
-
-    head: list[str]
-    lines: list[tuple[Row, list[str]]]
-    foot: list[str]
-    num_text: int
+FORMATS = ("md", "csv", "tex", "html", "json")
 
 
 def render(table: Table, form: str) -> str:
-    """Write a table as "md", "csv", "tex" or "html" (a whole page, nothing loaded from elsewhere).
+    """Write a table as "md", "csv", "tex", "html" (a whole page, nothing loaded from elsewhere) or "json".
 
-    The CSV is long: one line per cell with everything that cell knows, for a spreadsheet or a data frame.
+    The CSV is long: one line per cell with everything that cell knows, for a spreadsheet or a data frame. The JSON
+    has all of it, comparisons, ranks and small print included.
 
     Raises:
         UsageError: unknown format.
     """
-    writers = {"md": _markdown, "csv": _csv, "tex": _tex, "html": _html}
+    writers = {"md": _markdown, "csv": _csv, "tex": to_latex, "html": _html, "json": _json}
     if form not in writers:
         raise UsageError(f"unknown table format '{form}'. {nearest(form, writers)}")
     return writers[form](table)
 
 
 def print_table(table: Table, console: Console | None = None) -> None:
-    """Show a table on the terminal."""
+    """Show a table on the terminal; a pipe, which has no width, gets lines that are easy to read in a log."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table as RichTable
 
     style = Style(escape, "[bold]{}[/bold]", "[underline]{}[/underline]", "[dim]({})[/dim]")
-    grid = _grid(table, style)
+    grid = make_grid(table, style)
     shown = RichTable(title=escape(table.title), title_justify="left", header_style="bold")
+    words = {*range(grid.num_text), *range(len(grid.head) - grid.num_words, len(grid.head))}
     for index, head in enumerate(grid.head):
-        shown.add_column(head, justify="left" if index < grid.num_text else "right")
+        shown.add_column(head, justify="left" if index in words else "right")
     previous = None
     for row, line in grid.lines:
         if previous and previous.kind != "printed" and row.kind == "printed":
             shown.add_section()
         shown.add_row(*line)
         previous = row
-    console = console or Console()
+    console = console or (Console() if sys.stdout.isatty() else Console(width=200 if table.baseline else 120))
     console.print(shown)
     for text in grid.foot:
         console.print(f"[dim]{text}[/dim]")
 
 
-def _grid(table: Table, style: Style) -> Grid:
-    groups = [row.group for row in table.rows if row.group]
-    extra = [
-        (name, index)
-        for index, name in enumerate(("test set", "protocol", "selection"))
-        if len({group[index] for group in groups} - {None, NO_SELECTION}) > 1
-    ]
-    arrows = {True: " ↑", False: " ↓", None: ""}
-    head = ["", "kind", *(title(column) + arrows[table.higher(column)] for column in table.columns), "n"]
-    lines = []
-    for row in table.rows:
-        label = style.escape(row.label) + (style.note.format(row.note) if row.note else "")
-        kind = f"{row.kind}, untrained" if row.untrained else row.kind
-        cells = [_cell_text(cell, row, style) for cell in row.cells]
-        others = [style.escape((row.group[index] if row.group else None) or "–") for _, index in extra]
-        lines.append((row, [label, style.escape(kind), *cells, style.escape(_count(row)), *others]))
-    foot = [FLAG_LINE] if any(cell.flagged for row in table.rows for cell in row.cells) else []
-    foot = [style.escape(text) for text in [*table.footer, *foot]]
-    notes = [f"{style.note.format(n)} {style.escape(text)}" for n, text in enumerate(table.notes, start=1)]
-    return Grid([style.escape(name) for name in [*head, *(name for name, _ in extra)]], lines, foot + notes, 2)
-
-
-def _cell_text(cell: Cell, row: Row, style: Style) -> str:
-    if cell.value is None:
-        silent = row.kind == "printed" or cell.column in COST_COLUMNS
-        return style.escape("–" if silent else cell.missing.split(":")[0])
-    text = figure(cell.column, cell.value, printed=cell.kind == "printed")
-    if cell.std is not None:
-        text += f" ± {figure(cell.column, cell.std)}"
-    if cell.runs and cell.n != row.done:
-        text += f" (n = {cell.n})"
-    text = style.escape(text + (" †" if cell.flagged else ""))
-    return {"": "{}", "best": style.best, "second": style.second}[cell.mark].format(text)
-
-
-def _count(row: Row) -> str:
-    if row.kind == "printed":
-        return "–"
-    return str(row.done) if row.done == row.planned else f"{row.done} of {row.planned}"
-
-
 def _markdown(table: Table) -> str:
-    def escape(text: str) -> str:
-        return re.sub(r"([\\`*_|<>$~\[\]])", r"\\\1", text).replace("\n", " ")
-
-    grid = _grid(table, Style(escape, "**{}**", "<u>{}</u>", "<sup>{}</sup>"))
-    rule = [":--"] * grid.num_text + ["--:"] * (len(grid.head) - grid.num_text)
-    lines = [f"### {escape(table.title)}", ""]
+    grid = make_grid(table, Style(_escape_markdown, "**{}**", "<u>{}</u>", "<sup>{}</sup>"))
+    numbers = len(grid.head) - grid.num_text - grid.num_words
+    rule = [":--"] * grid.num_text + ["--:"] * numbers + [":--"] * grid.num_words
+    lines = [f"### {_escape_markdown(table.title)}", ""]
     lines += ["| " + " | ".join(cells) + " |" for cells in (grid.head, rule, *(line for _, line in grid.lines))]
-    return "\n".join([*lines, "", *(f"- {text}" for text in grid.foot)]) + "\n"
+    # What begins like a heading, a list or a rule would be one.
+    foot = [re.sub(r"^(#|[-+=]|\d+(?=[.)]))", r"\\\1", text) for text in grid.foot]
+    return "\n".join([*lines, "", *(f"- {text}" for text in foot)]) + "\n"
 
 
-_TEX = {
-    **{char: f"\\{char}" for char in "&%$#_{}"},
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "±": r"$\pm$",
-    "†": r"$^{\dagger}$",
-    "↑": r"$\uparrow$",
-    "↓": r"$\downarrow$",
-    "≥": r"$\geq$",
-    "∞": r"$\infty$",
-    "–": "--",
-    **{char: f"{{{char}}}" for char in "[]*"},  # a line that starts with one would be read as an option of \\
-    "\n": " ",
-}
-
-
-def _tex(table: Table) -> str:
-    def escape(text: str) -> str:
-        return "".join(_TEX.get(char, char) for char in text)
-
-    grid = _grid(table, Style(escape, r"\textbf{{{}}}", r"\underline{{{}}}", r"\textsuperscript{{{}}}"))
-    align = "l" * grid.num_text + "r" * (len(grid.head) - grid.num_text)
-    lines = [r"% needs \usepackage{booktabs}", r"\begin{table}", r"\centering"]
-    lines += [rf"\caption{{{escape(table.title)}}}", rf"\label{{tab:{table.name}}}"]
-    lines += [rf"\begin{{tabular}}{{{align}}}", r"\toprule", " & ".join(grid.head) + r" \\", r"\midrule"]
-    previous = None
-    for row, cells in grid.lines:
-        if previous and previous.kind != "printed" and row.kind == "printed":
-            lines.append(r"\midrule")
-        lines.append(" & ".join(cells) + r" \\")
-        previous = row
-    lines += [r"\bottomrule", r"\end{tabular}", r"\par\smallskip\raggedright\footnotesize"]
-    return "\n".join([*lines, *(text + r"\par" for text in grid.foot), r"\end{table}"]) + "\n"
+def _escape_markdown(text: str) -> str:
+    text = re.sub(r"([\\`*_|<>$~\[\]]|&(?=#?\w+;))", r"\\\1", text)
+    return re.sub(r"\s", " ", text)
 
 
 def _html(table: Table) -> str:
     note = "<sup>{}</sup>"
     style = Style(html.escape, "<strong>{}</strong>", '<span class="second">{}</span>', note)
-    grid = _grid(table, style)
-    return page.page(html.escape(table.title), grid.head, grid.lines, grid.foot, grid.num_text)
+    grid = make_grid(table, style)
+    return page.page(html.escape(table.title), grid.head, grid.lines, grid.foot, grid.num_text, grid.num_words)
 
 
 _CSV_HEAD = (
     *("label", "kind", "untrained", "column", "value", "std", "n", "runs"),
     *("testset", "protocol", "select", "higher", "mark", "flagged", "missing", "remark"),
+    *("baseline", "difference", "low", "high", "p", "p_holm", "p_seeds", "n_paired", "unit", "verdict"),
 )
 
 
@@ -193,5 +103,34 @@ def _csv(table: Table) -> str:
             numbers = ["" if value is None else repr(value) for value in (cell.value, cell.std)]
             known = [row.label, row.kind, row.untrained, cell.column, *numbers, cell.n, " ".join(cell.runs)]
             known += [testset, protocol, select or "", "" if cell.higher is None else cell.higher]
-            writer.writerow([*known, cell.mark, cell.flagged, cell.missing, row.remark])
+            compared = _compared(row) if cell.column == table.compared else [""] * 10
+            writer.writerow([*known, cell.mark, cell.flagged, cell.missing, row.remark, *compared])
     return out.getvalue()
+
+
+def _compared(row: Row) -> list[Any]:
+    found = row.comparison
+    if found is None:
+        return [""] * 9 + [row.incomparable]
+    numbers = (found.difference, found.low, found.high, found.p, found.adjusted, found.p_seeds)
+    written = ["" if number is None else repr(number) for number in numbers]
+    return [found.baseline, *written, found.n, found.unit, found.words]
+
+
+def _json(table: Table) -> str:
+    rows = []
+    for row in table.rows:
+        plain = asdict(row)
+        if row.comparison is not None:
+            plain["comparison"] |= {"verdict": row.comparison.verdict, "words": row.comparison.words}
+        for cell in (plain, *plain["cells"]):
+            group = cell["group"]
+            cell["group"] = None if group is None else dict(zip(("testset", "protocol", "select"), group, strict=True))
+        rows.append(plain)
+    ranks = None
+    if table.ranks is not None:
+        ranks = asdict(table.ranks) | {"cliques": [[*clique] for clique in table.ranks.cliques]}
+    whole: dict[str, Any] = {"name": table.name, "title": table.title, "columns": table.columns, "rows": rows}
+    whole |= {"baseline": table.baseline, "compared": table.compared, "ranks": ranks}
+    whole |= {"footer": table.footer, "notes": table.notes}
+    return json.dumps(strict(whole), indent=1, allow_nan=False, ensure_ascii=False) + "\n"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from dehaze_bench.errors import UsageError, nearest
+from dehaze_bench.locking import describe_holder
 from dehaze_bench.results.record import FAILED, RESULT, RunRecord, read_failure, read_record
 
 State = Literal["done", "failed", "running", "interrupted", "empty", "broken"]
@@ -19,7 +19,7 @@ _BEGUN = ("config.yaml", "metrics.jsonl", "last.pt", "best.safetensors")
 
 @dataclass(frozen=True)
 class StoredRun:
-    """One run directory. `record` is set when "done", `reason` when "failed" or "broken"."""
+    """One run directory. `record` is set when "done", `reason` when "failed", "broken" or (the process) "running"."""
 
     id: str
     slug: str
@@ -91,8 +91,9 @@ def _inspect(path: Path) -> StoredRun:
                 reason = f"{path / RESULT} belongs to run {record.id}: the directory was renamed or copied"
                 return StoredRun(run_id, slug, path, "broken", reason=reason)
             return StoredRun(run_id, slug, path, "done", record)
-        if _is_locked(path / "lock"):
-            return StoredRun(run_id, slug, path, "running")
+        holder = describe_holder(path)
+        if holder is not None:
+            return StoredRun(run_id, slug, path, "running", reason=holder)
         if (path / FAILED).exists():
             failure = read_failure(path / FAILED)
             return StoredRun(run_id, slug, path, "failed", reason=f"{failure.type}: {failure.error}")
@@ -100,25 +101,3 @@ def _inspect(path: Path) -> StoredRun:
         return StoredRun(run_id, slug, path, "interrupted" if begun else "empty")
     except (UsageError, OSError) as error:
         return StoredRun(run_id, slug, path, "broken", reason=str(error))
-
-
-def _is_locked(path: Path) -> bool:
-    """Whether a live process holds the lock file, asked with a shared lock that is given back at once.
-
-    A process that takes the lock in the same microseconds is refused once and must retry.
-    """
-    try:
-        handle = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
-        return False
-    try:
-        import fcntl  # absent on Windows, where an interrupted run and a running one look alike
-
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except ImportError:
-        return False
-    finally:
-        os.close(handle)
-    return False

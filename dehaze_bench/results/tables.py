@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import compress
 
 from dehaze_bench.errors import UsageError, nearest
 from dehaze_bench.results import footer
 from dehaze_bench.results.cells import Cell, Group, Kind, Row, Table
 from dehaze_bench.results.experiment import COST_COLUMNS, Experiment, ExperimentRow
-from dehaze_bench.results.ranking import mark_best, sort_rows
+from dehaze_bench.results.judging import Judged, judge
+from dehaze_bench.results.measured_costs import MEASURED_COSTS, read_cost
+from dehaze_bench.results.ranking import mark_best
 from dehaze_bench.results.record import RunRecord
 from dehaze_bench.results.reference import ReferenceRow, ReferenceSet
+from dehaze_bench.results.selection import JUDGED, View, check_column, choose, columns_of, sort_rows
 from dehaze_bench.results.statistics import summarise
 from dehaze_bench.results.store import Store, StoredRun
+
+AS_WRITTEN = View()
 
 
 def build_table(
@@ -21,30 +27,94 @@ def build_table(
     rows: Sequence[tuple[ExperimentRow, Sequence[str]]],
     store: Store,
     references: Sequence[ReferenceSet],
+    view: View = AS_WRITTEN,
 ) -> Table:
     """Query the store for the runs of each row (one id per seed) and put the published numbers beneath.
 
+    With a baseline, the view's or else the experiment's, the measured rows are compared with it image by image.
+
     Raises:
-        UsageError: a column that no finished run and no reference knows; a row whose runs cannot be averaged.
+        UsageError: a column that no finished run and no reference knows; a row whose runs cannot be averaged; a view
+            that names what is not there, or asks for a comparison that cannot be made.
     """
     runs = [[(run_id, store.get(run_id)) for run_id in ids] for _, ids in rows]
-    records = [[run.record for _, run in row if run and run.record] for row in runs]
+    records = [[_with_cost(run, experiment) for _, run in row if run and run.record] for row in runs]
     _check_columns(experiment, [record for row in records for record in row], references)
     measured = [
         _measured_row(experiment, label_row.label, row_runs, row_records)
         for (label_row, _), row_runs, row_records in zip(rows, runs, records, strict=True)
     ]
-    measured = sort_rows(mark_best(measured), experiment.sort)
+    baseline, metric = view.baseline or experiment.baseline, view.compare or experiment.compare
+    found = Judged(measured, None, [])
+    done = [[run for _, run in row if run and run.record] for row in runs]
+    if baseline is not None or view.ranks:
+        # By conditions on what is known before anything is compared: a verdict cannot choose what is ranked.
+        known = [c for c in view.where if c.column not in JUDGED]
+        found = _judge(experiment, measured, done, baseline, metric, choose(measured, known), view)
     shared = {(row.group.testset, row.group.protocol) for row in measured if row.group}
-    higher = next((c.higher for r in measured for c in r.cells if c.column == experiment.sort), None)
-    printed = [  # test set by test set: values of two do not compare
-        row
-        for reference in references
-        for row in sort_rows([_printed_row(experiment, r, shared) for r in reference.rows], experiment.sort, higher)
-    ]
-    numbered, notes = _numbered([*measured, *printed])
-    lines = footer.lines([record for row in records for record in row], references, experiment.note)
-    return Table(experiment.name, experiment.title, experiment.columns, tuple(numbered), lines, notes)
+    printed = [[_printed_row(experiment, row, shared) for row in reference.rows] for reference in references]
+    kept = choose([*found.rows, *(row for block in printed for row in block)], view.where)
+    shown = mark_best(list(compress(found.rows, kept)))
+    order = view.sort or experiment.sort
+    if order is not None:
+        every = [*found.rows, *(row for block in printed for row in block)]
+        check_column(order.removeprefix("-"), [*experiment.columns, *columns_of(every)], "--sort")
+    higher = next((c.higher for r in shown for c in r.cells if order and c.column == order.removeprefix("-")), None)
+    lines = sort_rows(shown, order)
+    rest = iter(kept[len(measured) :])
+    for block in printed:  # test set by test set: values of two do not compare
+        lines += sort_rows([row for row in block if next(rest)], order, higher)
+    numbered, notes = _numbered(lines)
+    small = footer.lines(
+        [record for row in compress(records, kept) for record in row],
+        references,
+        experiment.note,
+        experiment.columns,
+        (*found.lines, *_of_view(view, sum(kept), len(kept))),
+    )
+    return Table(
+        experiment.name,
+        experiment.title,
+        experiment.columns,
+        tuple(numbered),
+        small,
+        notes,
+        baseline=baseline,
+        compared=metric if baseline is not None or view.ranks else "",
+        ranks=found.ranks,
+    )
+
+
+def _judge(
+    experiment: Experiment,
+    rows: list[Row],
+    runs: Sequence[Sequence[StoredRun]],
+    baseline: str | None,
+    metric: str,
+    ranked: Sequence[bool],
+    view: View,
+) -> Judged:
+    """Compare; what the command line asked for and cannot be had is an error, what the file says then is a line."""
+    try:
+        return judge(rows, runs, baseline, metric, experiment.unit, ranked)
+    except UsageError as error:
+        if view.baseline is not None or view.compare is not None or view.ranks:
+            raise
+        return Judged([replace(row, incomparable="not compared") for row in rows], None, [f"Not compared: {error}"])
+
+
+def _of_view(view: View, shown: int, known: int) -> list[str]:
+    if not view.where:
+        return []
+    return [f"Rows with {' and '.join(map(str, view.where))}: {shown} of {known}. Marks are among these."]
+
+
+def _with_cost(run: StoredRun, experiment: Experiment) -> RunRecord:
+    """The record of a finished run, with what was measured of its network later where a column asks for it."""
+    assert run.record is not None
+    if not set(MEASURED_COSTS) & set(experiment.columns):
+        return run.record
+    return replace(run.record, cost=read_cost(run.path, run.record.cost))
 
 
 def comparison(table: Table) -> tuple[list[str], list[list[str | float | int | None]]]:
@@ -54,7 +124,8 @@ def comparison(table: Table) -> tuple[list[str], list[list[str | float | int | N
     head = ["label", "kind", "model", "mixer", "scan", *costs]
     for column in metrics:
         head += [column, f"{column}_std", f"{column}_n"]
-    head += ["testset", "protocol", "select", "runs", "remark"]
+    judged = ["difference", "low", "high", "p_holm", "n_paired", "verdict"] if table.baseline is not None else []
+    head += [*judged, "testset", "protocol", "select", "runs", "remark"]
     lines: list[list[str | float | int | None]] = []
     for row in table.rows:
         cells = {cell.column: cell for cell in row.cells}
@@ -68,6 +139,13 @@ def comparison(table: Table) -> tuple[list[str], list[list[str | float | int | N
         ]
         for column in metrics:
             line += [cells[column].value, cells[column].std, cells[column].n]
+        if judged:
+            found = row.comparison
+            line += (
+                [found.difference, found.low, found.high, found.adjusted, found.n, found.words]
+                if found
+                else [None] * 5 + [row.incomparable or None]
+            )
         line += [*(row.group or (None, None, None))]
         line += [" ".join(sorted({run for cell in row.cells for run in cell.runs})), row.remark]
         lines.append(line)

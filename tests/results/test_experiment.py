@@ -97,6 +97,55 @@ def test_malformed_experiment_names_file_and_fault(folder: Path, old: str, new: 
     assert str(path) in str(caught.value)
 
 
+def test_a_grid_makes_a_row_for_every_combination(folder: Path) -> None:
+    path = folder / "demo.yaml"
+    path.write_text(
+        "name: demo\nrows: [{label: hazy, overrides: [model=identity]}]\n"
+        "grid: {model/mixer: [mamba, wkv], model.patch: [4], scan: [raster, cross]}\ncolumns: [psnr]\nseeds: [0, 1]\n"
+    )
+    experiment = Experiment.load(path)
+    labels = ["hazy", "mamba, raster", "mamba, cross", "wkv, raster", "wkv, cross"]
+    assert [row.label for row in experiment.rows] == labels
+    assert experiment.rows[2].overrides == ("model/mixer=mamba", "model.patch=4", "scan=cross")
+    assert len(experiment.jobs()) == 10
+
+
+@pytest.mark.parametrize("grid", ["[raster]", "{scan: raster}", "{scan: []}", "{seed: [0, 1]}", "{}"])
+def test_a_malformed_grid_is_named(folder: Path, grid: str) -> None:
+    path = folder / "demo.yaml"
+    path.write_text(f"name: demo\ngrid: {grid}\ncolumns: [psnr]\n")
+    with pytest.raises(UsageError, match="field 'grid'"):
+        Experiment.load(path)
+
+
+def test_what_rows_are_compared_with_and_by(folder: Path) -> None:
+    path = folder / "demo.yaml"
+    plain = Experiment.load(path)
+    assert (plain.baseline, plain.compare, plain.unit) == (None, "psnr", "images")
+    path.write_text(
+        TEXT.replace("macs, psnr]", "macs, psnr, ssim]") + "baseline: hazy input\ncompare: ssim\nunit: scenes\n"
+    )
+    found = Experiment.load(path)
+    assert (found.baseline, found.compare, found.unit) == ("hazy input", "ssim", "scenes")
+    path.write_text("name: noref\nrows: [{label: a}]\ncolumns: [params, niqe, musiq]\n")
+    assert Experiment.load(path).compare == "niqe"
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("baseline: hazy inpt", "'baseline' is 'hazy inpt'. Did you mean 'hazy input'"),
+        ("compare: params", r"'compare' is 'params'\. Choices: psnr"),
+        ("unit: image", "'unit' is 'image'. Did you mean 'images'"),
+    ],
+)
+def test_malformed_comparisons_are_named(folder: Path, key: str, message: str) -> None:
+    path = folder / "demo.yaml"
+    path.write_text(f"{TEXT}{key}\n")
+    with pytest.raises(UsageError, match=message):
+        Experiment.load(path)
+
+
 def test_own_folder_shadows_the_packaged_one(folder: Path, tmp_path: Path) -> None:
     packaged = tmp_path / "packaged"
     packaged.mkdir()

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from dehaze_bench.results.figures import figure, title
+from dehaze_bench.results.figures import figure, p_text, signed, title
 
 
 @pytest.mark.parametrize(
@@ -28,6 +28,11 @@ from dehaze_bench.results.figures import figure, title
         ("macs", 1.23e9, "1.23 G"),
         ("macs", 287.8e9, "288 G"),
         ("macs", 1.5e12, "1.50 T"),
+        ("macs_paper", 4.9e9, "4.90 G"),
+        ("latency", 0.01234, "12.3 ms"),
+        ("latency", 2.5, "2500 ms"),
+        ("memory", 512_000_000, "512 MB"),
+        ("memory", 20, "20 B"),
     ],
 )
 def test_figures(column: str, value: float, text: str) -> None:
@@ -36,6 +41,18 @@ def test_figures(column: str, value: float, text: str) -> None:
 
 def test_printed_ssim_gets_no_invented_digit() -> None:
     assert [figure("ssim", value, printed=True) for value in (0.99, 0.994, 0.9945)] == ["0.990", "0.994", "0.9945"]
+
+
+def test_differences_have_a_sign() -> None:
+    assert [signed("psnr", value) for value in (0.5, -0.5, 0.0, math.inf, -math.inf, math.nan)] == [
+        *("+0.50", "−0.50", "+0.00", "+∞", "−∞", "undefined")
+    ]
+
+
+def test_p_values() -> None:
+    assert [p_text(p) for p in (0.00099, 0.001, 0.034, 0.0499, 0.04996, 0.05, 0.1, 0.71, 1.0)] == [
+        *("< 0.001", "0.001", "0.034", "0.04990", "0.04996", "0.050", "0.10", "0.71", "1.00")
+    ]
 
 
 def test_titles() -> None:
