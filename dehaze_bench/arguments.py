@@ -14,23 +14,33 @@ def flag(argv: Arguments, *names: str) -> tuple[bool, Arguments]:
 
 
 def option(argv: Arguments, name: str) -> tuple[str | None, Arguments]:
-    """Take `--name VALUE` or `--name=VALUE` out of the arguments."""
-    value, rest, texts = None, [], iter(argv)
+    """Take `--name VALUE` or `--name=VALUE` out of the arguments; the last one counts."""
+    values, rest = options(argv, name)
+    return (values[-1] if values else None), rest
+
+
+def options(argv: Arguments, name: str) -> tuple[list[str], Arguments]:
+    """Take every `--name VALUE` or `--name=VALUE` out of the arguments, in their order."""
+    values: list[str] = []
+    texts, rest = iter(argv), []
     for text in texts:
         if text == name:
             value = next(texts, None)
             if value is None:
                 raise UsageError(f"{name} needs a value.")
+            values.append(value)
         elif text.startswith(f"{name}="):
-            value = text.split("=", 1)[1]
+            values.append(text.split("=", 1)[1])
         else:
             rest.append(text)
-    return value, rest
+    return values, rest
 
 
 def assignment(argv: Arguments, name: str) -> tuple[str | None, Arguments]:
     """Take `name=VALUE` out of the arguments."""
     values = [text.split("=", 1)[1] for text in argv if text.startswith(f"{name}=")]
+    if "" in values:
+        raise UsageError(f"{name}= needs a value.")
     return (values[-1] if values else None), [text for text in argv if not text.startswith(f"{name}=")]
 
 

@@ -48,6 +48,10 @@ def run(argv: Arguments) -> int:
     except BrokenPipeError:  # the reader of our output closed it: `| head`
         sys.stderr.close()
         return 0
+    except OSError as error:  # a file that cannot be read or written, most often a path that the user gave
+        if error.filename is None:
+            raise
+        return _fail(UsageError(f"{error.filename}: {error.strerror}. Check the path, and that you may write there."))
 
 
 def _fail(error: BenchError) -> int:
@@ -79,15 +83,13 @@ def train(argv: Arguments) -> int:
 
 def _train_many(argv: Arguments) -> int:
     from dehaze_bench.compose import expand
-    from dehaze_bench.launch import launch, split_launcher
+    from dehaze_bench.launch import label_rows, launch, split_launcher
 
     launcher, overrides = split_launcher(argv)
     if any(text.startswith("weights=") for text in overrides):
         raise UsageError("train starts from nothing: weights=FILE is for eval and restore. Leave it out.")
     rows = expand(overrides)
-    varying = [text.split("=")[0] for text in overrides if "," in text]
-    labels = [", ".join(t for t in row if t.split("=")[0] in varying) or " ".join(row) or "defaults" for row in rows]
-    return _summary(launch(labels, rows, launcher))
+    return _summary(launch(label_rows(overrides, rows), rows, launcher))
 
 
 def evaluate(argv: Arguments) -> int:
@@ -107,10 +109,11 @@ def sweep(argv: Arguments) -> int:
         raise UsageError(f"rerun={rerun} is unknown: use rerun=failed, or leave it out.")
     name, argv = arguments.positional(argv, "sweep", "an experiment")
     arguments.only_overrides("sweep", argv)
-    launcher = [text for text in argv if text.lstrip("+~").startswith("hydra")]
-    overrides = [text for text in argv if text not in launcher]
     from dehaze_bench import sweep as sweeps
+    from dehaze_bench.launch import check_launcher, split_launcher
 
+    launcher, overrides = split_launcher(argv)
+    check_launcher(launcher)
     plan = sweeps.plan(name, overrides)
     wanted = [p for p in plan.runs if p.state != "done" and (p.state != "failed" or rerun == "failed")]
     done = sum(p.state == "done" for p in plan.runs)
@@ -123,9 +126,15 @@ def sweep(argv: Arguments) -> int:
     if wanted:
         from dehaze_bench.launch import launch
 
-        statuses = launch([p.label for p in wanted], [p.overrides for p in wanted], launcher)
-        code = _summary(statuses)
+        sweeps.check_columns(plan)
+        ready = [p for p in wanted if p.state != "waiting"]
+        statuses = launch([p.label for p in ready], [p.overrides for p in ready], launcher) if ready else []
         plan = sweeps.plan(name, overrides)
+        if waiting := {p.job for p in wanted if p.state == "waiting"}:  # rows that measure what was just trained
+            ready = [p for p in plan.runs if p.job in waiting and p.state not in ("waiting", "done")]
+            statuses += launch([p.label for p in ready], [p.overrides for p in ready], launcher) if ready else []
+            plan = sweeps.plan(name, overrides)
+        code = _summary(statuses)
     for planned in plan.runs:
         if planned.state == "failed" and planned.id not in {p.id for p in wanted}:
             print(
@@ -143,34 +152,23 @@ def sweep(argv: Arguments) -> int:
 
 def table(argv: Arguments) -> int:
     """The table of an experiment."""
-    form, argv = arguments.option(argv, "--format")
-    out, argv = arguments.option(argv, "--out")
-    publish, argv = arguments.flag(argv, "--publish")
-    name, argv = arguments.positional(argv, "table", "an experiment")
-    arguments.only_overrides("table", argv)
-    from dehaze_bench import sweep as sweeps
-    from dehaze_bench.results.files import write_text_atomic
-    from dehaze_bench.results.renderers import render
+    from dehaze_bench import tabling
 
-    if form is not None and form not in (*sweeps.FORMATS, "console"):
-        raise UsageError(f"Unknown format '{form}'. {nearest(form, (*sweeps.FORMATS, 'console'))}")
-    plan = sweeps.plan(name, argv)
-    made = sweeps.table_of(plan)
-    if form in (None, "console") and out is None:
-        _print_table(made)
-    else:
-        suffix = Path(out).suffix.lstrip(".") if out else ""
-        text = render(made, form or (suffix if suffix in sweeps.FORMATS else "md"))
-        if out is None:
-            print(text, end="" if text.endswith("\n") else "\n")
-        else:
-            Path(out).parent.mkdir(parents=True, exist_ok=True)
-            write_text_atomic(Path(out), text)
-            print(out)
-    if publish:
-        for path in sweeps.publish(made, plan.tables_dir):
-            print("W&B:     ", path)
-    return 0
+    return tabling.run(argv)
+
+
+def report(argv: Arguments) -> int:
+    """A folder of runs as static pages."""
+    from dehaze_bench import reporting
+
+    return reporting.run(argv)
+
+
+def publish(argv: Arguments) -> int:
+    """Runs and tables to W&B, from their files."""
+    from dehaze_bench import publication
+
+    return publication.run(argv)
 
 
 def ls(argv: Arguments) -> int:
@@ -294,30 +292,61 @@ def env(argv: Arguments) -> int:
     return 0
 
 
+def export(argv: Arguments) -> int:
+    """A trained network as one file."""
+    from dehaze_bench import exporting
+
+    return exporting.run(argv)
+
+
+def new(argv: Arguments) -> int:
+    """The files of an own experiment, scan or model."""
+    from dehaze_bench import scaffold
+
+    return scaffold.run(argv)
+
+
+def completion(argv: Arguments) -> int:
+    """Shell completion."""
+    from dehaze_bench import completion as completing
+
+    return completing.run(argv)
+
+
 VERBS: dict[str, Callable[[Arguments], int]] = {
     "train": train,
     "eval": evaluate,
     "sweep": sweep,
     "table": table,
+    "report": report,
+    "publish": publish,
     "profile": profile,
     "restore": restore,
+    "export": export,
     "ls": ls,
     "show": show,
     "check": check,
     "verify": verify,
     "data": data,
     "env": env,
+    "new": new,
+    "completion": completion,
 }
 
 
+NO_TRUTH = "no clear pictures to compare with: see images/"
+
+
 def _report(outcome: object) -> int:
-    from dehaze_bench.run import Outcome
+    from dehaze_bench.run import Outcome, is_first
 
     assert isinstance(outcome, Outcome)
+    if not is_first():  # of the processes that torchrun started one speaks for all
+        return 0
     found = outcome.record.evaluation
     values = "  ".join(f"{name} {value.mean:.4f}" for name, value in found.metrics.items())
     how = "was done before" if outcome.skipped else "done"
-    print(f"{outcome.path} {how}: {found.testset} ({found.protocol}, n={found.n})  {values}")
+    print(f"{outcome.path} {how}: {found.testset} ({found.protocol}, n={found.n})  {values or NO_TRUTH}")
     if (directions := outcome.directions()) is not None:
         print(f"found {directions}")
     return 0
@@ -357,5 +386,5 @@ def _print_tracked(plan: object, made: object) -> None:
         return
     for path in sweeps.tracked(plan):
         print("W&B run: ", path)
-    for path in sweeps.publish(made, plan.tables_dir):
-        print("W&B table:", path)
+    for place in sweeps.publish(made, plan):
+        print("W&B table:", place)

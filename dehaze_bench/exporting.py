@@ -79,8 +79,8 @@ def _program(network: nn.Module, path: Path, size: int) -> tuple[str, float]:
     example = torch.rand(1, 3, size, size)
     for height, width in sizes:
         network(torch.rand(1, 3, height, width))  # orders that a network keeps must not be made while it is traced
-    height, width = (torch.export.Dim(name, min=2, max=1024) for name in ("height", "width"))
-    attempts = (("any size", {2: multiple * height, 3: multiple * width}, sizes), (f"{size} x {size}", None, sizes[:1]))
+    rows, columns = (torch.export.Dim(name, min=2, max=1024) for name in ("height", "width"))
+    attempts = (("any size", {2: multiple * rows, 3: multiple * columns}, sizes), (f"{size} x {size}", None, sizes[:1]))
     reason = ""
     for said, shapes, compared in attempts:
         try:

@@ -13,8 +13,11 @@ runs
   sweep      all runs of an experiment file, then its table
   profile    parameters, MACs, time and memory over resolution
   restore    dehaze photographs and folders
+  export     a trained network as one file: safetensors, torch.export, ONNX
 results
   table      the table of an experiment, from the runs that are done
+  report     a folder of runs as static pages: tables, curves, before and after
+  publish    runs and tables to W&B, from their files
   ls         models, scans, datasets, testsets, protocols, experiments, runs, ...
 looking and checking
   show       a composed config, or a scan over a grid: its numbers and its picture
@@ -22,6 +25,9 @@ looking and checking
   verify     golden fixtures: our output against the published one
   data       data sets under a root: info, verify, prepare, synthesize
   env        versions, device, operator backends
+adding
+  new        the files of an own experiment, scan or model, and a test that fails until they are filled in
+  completion a script that completes verbs, groups and choices in bash, zsh or fish
 
 `dehaze-bench VERB --help` shows the options and examples of a verb. Exit codes: 0 done, 1 a job failed,
 2 the request cannot be right, 75 stopped by a signal and saved (start it again to go on).
@@ -92,15 +98,52 @@ examples
   dehaze-bench sweep demo hydra/launcher=joblib                 several at a time (extra: sweep)
 """,
     "table": """\
-usage: dehaze-bench table EXPERIMENT [--format console|md|csv|tex|html] [--out FILE] [--publish] [key=value] ...
+usage: dehaze-bench table EXPERIMENT [--format console|md|csv|tex|html|json] [--out FILE] [--sort COLUMN]
+                          [--where CONDITION ...] [--baseline LABEL] [--compare METRIC]
+                          [--plot FILE] [--cost COLUMN] [--ranks FILE] [--publish] [key=value] ...
 
-Print the table of an experiment from the runs that are done. Missing and failed rows are shown as such. --publish
-also writes the table as an offline W&B run under the tables folder.
+Print the table of an experiment from the runs that are done. Missing and failed rows are shown as such. --sort and
+--where take any column, also label, kind, n, testset, protocol, select and choices such as mixer or scan; --sort=-psnr
+is worst first. --baseline adds to each row its difference to that row, image by image and averaged over seeds first:
+bootstrap interval, p of Wilcoxon's test after Holm's correction, n, and what may be said of it (columns difference, p,
+verdict). Experiments may name a baseline themselves (keys baseline, compare, unit). --plot draws quality against cost
+with the Pareto front, --ranks the critical-difference diagram of Friedman's and Nemenyi's tests, as .svg, .png or .pdf
+(extra: plots). --publish also writes the table as an offline W&B run under the tables folder.
 
 examples
   dehaze-bench table demo
+  dehaze-bench table demo --sort=-params --where 'psnr>15' --where scan=cross
+  dehaze-bench table demo --baseline "Mamba, random" --ranks ranks.svg --plot cost.svg --cost params
   dehaze-bench table demo --format csv --out demo.csv           values, spread, n, protocol and run ids per cell
   dehaze-bench table experiments/sots_indoor.yaml --format tex
+""",
+    "report": """\
+usage: dehaze-bench report [RUNS] [EXPERIMENT ...] [--out FOLDER] [key=value] ...
+
+One static folder that works without a network: a leaderboard with sort and filter, a page per run (curves, config,
+environment, images before and after), plots and tests. RUNS is the folder of runs (runs/ unless named), FOLDER is
+report/ unless named; experiments add their tables.
+
+examples
+  dehaze-bench report runs/ --out report/
+  dehaze-bench report runs/ demo
+""",
+    "publish": """\
+usage: dehaze-bench publish RUN|RUNS|EXPERIMENT ... [--table] [track.mode=online|offline] [track.project=NAME]
+                            [track.entity=NAME] [track.max_images=N] [track.patience=SECONDS] [paths.runs=DIR]
+
+Replay finished, failed and interrupted runs (a directory, an id, or a folder of them) to W&B from what lies in their
+directories: history, configuration, result, a table of images per test set, the scan. An experiment is its runs and
+its table, with links to them and the plots beside it; --table leaves out the runs. A run keeps its id, and what the
+server holds is not sent again, so publish as often as you like. Weights are not sent: their hash is.
+
+online needs a server and a key (`wandb login`, WANDB_BASE_URL); offline writes files for `wandb sync`. What could not
+be sent within track.patience seconds each (300) is named, and the exit code is 1.
+
+examples
+  dehaze-bench publish runs/                                    everything that is done or has failed
+  dehaze-bench publish 5b2c44cd track.project=dehazing track.entity=my_team
+  dehaze-bench publish demo                                     an experiment: its runs, then its table
 """,
     "ls": """\
 usage: dehaze-bench ls [models|mixers|scans|datasets|testsets|optimizers|schedules|losses|protocols|recipes|
@@ -162,6 +205,9 @@ training steps too. NAME is a model, or a backbone with its classifier. What fai
 Table, CSV, JSON and plot go to out (tables/NAME unless given), with the exponent by which time and memory grow over
 pixels. Memory is what a GPU had allocated, or how much the resident set grew on a CPU, there without weights.
 
+For an experiment of runs: every row's network is measured once, at one size (256 unless given), and the answer kept
+beside its finished runs, where the columns latency, memory and macs_paper of tables find it.
+
 rule=NAME counts by another rule: ours, dense, mamba, fvcore, vmamba, vim, localvim, videomamba, vrwkv.
 Experiments with `kind: profile` name networks and published figures: vim_cost_curve, backbones_imagenet.
 
@@ -170,17 +216,31 @@ examples
   dehaze-bench profile model=deit_ti size=512,1024 +model.backbone.fused=false
   dehaze-bench profile model=unet scan=hilbert train=true batch=2
   dehaze-bench profile backbones_imagenet                       parameters and MACs beside the published ones
+  dehaze-bench profile demo size=256 device=cpu                 latency and memory for the tables of demo
 """,
     "restore": """\
-usage: dehaze-bench restore run=ID SOURCE OUT [tile=N] [overlap=N] [side_by_side=true] [device=cpu]
+usage: dehaze-bench restore run=ID SOURCE OUT [tile=N] [overlap=N] [ensemble=true] [side_by_side=true] [device=cpu]
        dehaze-bench restore model=NAME [weights=FILE] SOURCE OUT ...
 
-Dehaze a photograph or a folder of them into PNG files. tile=N cuts large pictures into blended tiles of N pixels.
+Dehaze a photograph or a folder of them (the frames of a video, say) into PNG files. tile=N cuts large pictures into
+blended tiles of N pixels; ensemble=true averages over the eight symmetries of a picture, at eight times the work.
 
 examples
   dehaze-bench restore run=5b2c44cd photos/ restored/
   dehaze-bench restore run=5b2c44cd big.jpg restored/ tile=512 overlap=64
   dehaze-bench restore model=dcp photos/ restored/
+""",
+    "export": """\
+usage: dehaze-bench export run=ID FILE [size=N]
+       dehaze-bench export model=NAME weights=FILE FILE [size=N]
+
+Write a trained network as one file, whose ending says the format: .safetensors (weights with the config inside), .pt2
+(torch.export) or .onnx (extra: onnx). The file is run and compared with the network before it is kept. Where a network
+allows it the program takes any size that is a multiple of the network's own, else N x N alone (256).
+
+examples
+  dehaze-bench export run=5b2c44cd network.safetensors
+  dehaze-bench export run=5b2c44cd network.onnx size=512
 """,
     "env": """\
 usage: dehaze-bench env [--json]
@@ -190,5 +250,26 @@ Versions, device, image decoder, and for every operator which backends are avail
 examples
   dehaze-bench env
   dehaze-bench env --json
+""",
+    "new": """\
+usage: dehaze-bench new experiment|scan|model NAME
+
+Write the files of an own experiment, scan or model into the working folder (./experiments, ./conf, a module beside
+them) with a test that fails until they are filled in. Nothing that exists is overwritten. Code of yours that a config
+names must be allowed by DEHAZE_TARGETS.
+
+examples
+  dehaze-bench new scan my_scan
+  dehaze-bench new model my_network
+  dehaze-bench new experiment my_table
+""",
+    "completion": """\
+usage: dehaze-bench completion bash|zsh|fish
+
+Print a script that completes verbs, options, groups, choices, experiments and run ids with the tab key.
+
+examples
+  eval "$(dehaze-bench completion bash)"                        for this shell; put it into ~/.bashrc to keep it
+  dehaze-bench completion fish > ~/.config/fish/completions/dehaze-bench.fish
 """,
 }

@@ -1,4 +1,4 @@
-"""The README is run: its commands compose, its walk-through for a scan trains."""
+"""README and docs are run: their commands compose, their walk-throughs train."""
 
 from __future__ import annotations
 
@@ -13,21 +13,26 @@ import pytest
 
 from dehaze_bench import cli, help, listing
 from dehaze_bench.compose import compose_run, expand
+from dehaze_bench.launch import split_launcher
 from dehaze_bench.registry import list_choices
 from dehaze_bench.sweep import plan
 from tests import tiny
 
 ROOT = Path(__file__).resolve().parents[1]
-TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TEXT = PAGES[0].read_text(encoding="utf-8")
+EXTENDING = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", TEXT, flags=re.DOTALL)
+def blocks(language: str, text: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
 
 
-def commands() -> list[str]:
-    lines = [line.split("   #")[0].strip() for block in blocks("bash") for line in block.splitlines()]
-    return [line for line in lines if line]
+def commands(program: str) -> list[str]:
+    """All commands of the pages that begin with a program, each once."""
+    found = [block for page in PAGES for block in blocks("bash", page.read_text(encoding="utf-8"))]
+    lines = [line.split("   #")[0].strip() for block in found for line in block.replace("\\\n", " ").splitlines()]
+    return list(dict.fromkeys(line for line in lines if line.startswith(program)))
 
 
 def test_there_are_ten_one_liners() -> None:
@@ -35,41 +40,42 @@ def test_there_are_ten_one_liners() -> None:
     assert section.count("\ndehaze-bench ") == 10
 
 
-@pytest.mark.parametrize("command", [c for c in commands() if c.startswith("dehaze-bench")])
+@pytest.mark.parametrize("command", commands("dehaze-bench") + commands("torchrun"))
 def test_commands_can_be_composed(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    verb, *words = shlex.split(command)[1:]
-    assert verb in cli.VERBS
-    assert verb in help.VERBS
-    own = ("run", "tile", "grid", "out", "size")
-    overrides = [word for word in words if "=" in word and word.split("=")[0] not in own]
-    options = {word for word in words if word.startswith("-")}
-    assert options <= {word.strip("[],") for word in help.VERBS[verb].split()}
+    verb, *words = shlex.split(command.partition("-m dehaze_bench")[2] or command.partition(" ")[2])
+    assert verb in cli.VERBS and verb in help.VERBS
+    options = {word.split("=")[0] for word in words if word.startswith("-")}
+    assert options <= {word.strip("[],|") for word in help.VERBS[verb].split()}
+    own = ("run", "tile", "grid", "out", "size", "rerun", "ensemble", "side_by_side")
+    overrides = [word for word in words if "=" in word and word.split("=")[0] not in own and word[0] != "-"]
+    names = [word for word in words if "=" not in word and not word.startswith("-")]
     if verb == "profile":
-        names = {name for word in words if word.startswith("model=") for name in word[6:].split(",")}
-        assert names <= {*list_choices("model"), *list_choices("model/backbone")}
+        networks = {name for word in words if word.startswith("model=") for name in word[6:].split(",")}
+        assert networks <= {*list_choices("model"), *list_choices("model/backbone")}
     elif verb == "ls":
-        listing.lines(words[0], words[1:])
+        listing.lines(names[0], overrides)
     elif verb in ("sweep", "table"):
-        plan(next(word for word in words if "=" not in word and not word.startswith("-")), overrides)
-    else:
+        plan(names[0], split_launcher(overrides)[1])
+    elif verb in ("train", "eval", "check", "show", "restore", "export"):
         for row in expand(overrides) if "-m" in words else [overrides]:
-            compose_run(row)
+            compose_run([text for text in row if not text.startswith("weights=")])
 
 
-@pytest.mark.parametrize("command", [c for c in commands() if c.startswith("make")])
+@pytest.mark.parametrize("command", commands("make"))
 def test_make_targets_exist(command: str) -> None:
     assert re.search(rf"^{command.split()[1]}:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
 
 
 def test_the_walk_through_for_a_scan_trains(tmp_path: Path) -> None:
-    (tmp_path / "my_scans.py").write_text(blocks("python")[0])
+    (tmp_path / "my_scans.py").write_text(blocks("python", EXTENDING)[0])
     path = tmp_path / "conf" / "scan" / "columns.yaml"
     path.parent.mkdir(parents=True)
-    path.write_text(blocks("yaml")[0])
+    path.write_text(blocks("yaml", EXTENDING)[0])
     arguments = tiny.overrides(tmp_path, *tiny.NETWORK, *tiny.TRAINING)
     arguments[arguments.index("scan=raster")] = "scan=columns"
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", "OMP_NUM_THREADS": "1"}
+    environment["DEHAZE_TARGETS"] = "my_scans"
     command = [sys.executable, "-m", "dehaze_bench"]
     done = subprocess.run(
         [*command, "train", *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
@@ -81,6 +87,14 @@ def test_the_walk_through_for_a_scan_trains(tmp_path: Path) -> None:
     assert line.split(maxsplit=3) == ["columns", "8.5", "8.5", "Column by column, one route"]
 
 
-def test_local_links_and_pictures_exist() -> None:
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", TEXT):
-        assert (ROOT / target).exists(), target
+def test_the_experiment_of_the_walk_through_is_sound(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "my_table.yaml"
+    path.write_text(blocks("yaml", EXTENDING)[1])
+    assert cli.run(["check", str(path)]) == 0
+    assert "runs, all sound" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_local_links_and_pictures_exist(page: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target
