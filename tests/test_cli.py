@@ -198,7 +198,10 @@ def examples() -> list[str]:
 def test_the_overrides_of_every_example_compose(example: str) -> None:
     _, verb, *rest = shlex.split(example)
     assert verb in cli.VERBS
-    special = ("run=", "rerun=", "hydra/", "tile=", "overlap=", "side_by_side=", "device=", "grid=", "out=")
+    special = (
+        *("run=", "rerun=", "hydra/", "tile=", "overlap=", "size=", "ensemble=", "side_by_side=", "device="),
+        *("grid=", "out="),
+    )
     overrides = [text for text in rest if "=" in text and not text.startswith((*special, "-"))]
     if verb == "data":  # its keys are those of a recipe of haze; the actions have tests of their own
         assert rest[0] in ACTIONS

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -245,7 +246,7 @@ def test_an_experiment_of_costs(in_process: Path, capsys: pytest.CaptureFixture[
         "  - {label: Larger, model: deit_ti, overrides: [model.backbone.depth=1], sizes: [128]}\n"
     )
     assert cli.run(["ls", "experiments"]) == 0
-    assert "mine                My costs" in capsys.readouterr().out
+    assert re.search(r"^mine +My costs$", capsys.readouterr().out, flags=re.MULTILINE)
     assert cli.run(["check", "mine"]) == 0
     assert capsys.readouterr().out == "mine: 2 networks, all sound\n"
     assert cli.run(["profile", "mine"]) == 0

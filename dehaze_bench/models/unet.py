@@ -117,7 +117,7 @@ class UNet(nn.Module):
             maps = F.interpolate(maps, scale_factor=self.patch, mode="bilinear")
         return reconstruct(maps, image_BCHW)
 
-    def _run_stage(self, stage: nn.Module, x_BCHW: Tensor, num_frames: int | None) -> Tensor:
+    def _run_stage(self, stage: nn.Module, x_BCHW: Tensor, num_frames: int | None = None) -> Tensor:
         """Run the blocks of a stage on channels-last tokens, (B / T, T, H, W, C) for clips of T frames."""
         x_BHWC = x_BCHW.permute(0, 2, 3, 1)
         if num_frames is not None:
