@@ -366,14 +366,11 @@ def _summary(statuses: Sequence[object]) -> int:
 
 
 def _print_table(made: object) -> None:
-    from rich.console import Console
-
     from dehaze_bench.results.cells import Table
     from dehaze_bench.results.renderers import print_table
 
     assert isinstance(made, Table)
-    # A pipe has no width; a table squeezed into 80 columns would be hard to read in a log.
-    print_table(made, None if sys.stdout.isatty() else Console(width=120))
+    print_table(made)
 
 
 def _print_tracked(plan: object, made: object) -> None:
