@@ -104,8 +104,18 @@ def _csv(table: Table) -> str:
             known = [row.label, row.kind, row.untrained, cell.column, *numbers, cell.n, " ".join(cell.runs)]
             known += [testset, protocol, select or "", "" if cell.higher is None else cell.higher]
             compared = _compared(row) if cell.column == table.compared else [""] * 10
-            writer.writerow([*known, cell.mark, cell.flagged, cell.missing, row.remark, *compared])
+            line = [*known, cell.mark, cell.flagged, cell.missing, row.remark, *compared]
+            writer.writerow([_inert(item) if isinstance(item, str) else item for item in line])
     return out.getvalue()
+
+
+def _inert(text: str) -> str:
+    """Return a text that a spreadsheet shows and does not compute; numbers stay numbers."""
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+    return text
 
 
 def _compared(row: Row) -> list[Any]:

@@ -93,3 +93,13 @@ def test_json_and_csv_keep_it_as_it_is(evil: str, tmp_path: Path) -> None:
 
     rows = list(csv.DictReader(io.StringIO(render(table(evil), "csv"), newline="")))
     assert rows[0]["label"] == evil
+
+
+@pytest.mark.parametrize("formula", ["=HYPERLINK(1)", "+1+cmd", "-2+3", "@SUM(A1)"])
+def test_a_spreadsheet_does_not_compute_what_a_csv_says(formula: str) -> None:
+    import csv
+    import io
+
+    rows = list(csv.DictReader(io.StringIO(render(table(formula), "csv"), newline="")))
+    assert rows[0]["label"] == rows[0]["remark"] == f"'{formula}"
+    assert float(rows[0]["value"]) == 20.0
