@@ -127,7 +127,7 @@ def evaluate(
     started = time.perf_counter()
     for index in range(world.rank, len(testset), world.size):
         if stop:
-            fault = Requeue(f"Stopped by {stop.describe()} in an evaluation. Start it again to go on.")
+            fault = Requeue(f"Stopped by {stop.describe()} in an evaluation, which begins anew. Start it again.")
             break
         try:
             mine.append(_evaluate_item(restore, testset[index], protocol, index))
