@@ -122,9 +122,10 @@ class UNet(nn.Module):
         x_BHWC = x_BCHW.permute(0, 2, 3, 1)
         if num_frames is not None:
             x_BHWC = x_BHWC.unflatten(0, (-1, num_frames))
+        blocks = list(cast(Iterable[Block], stage))
         states: RouteStates | None = None
-        for block in cast(Iterable[Block], stage):
-            if self.connect_states:
+        for block in blocks:
+            if self.connect_states and len(blocks) > 1:  # one block alone has nobody to hand states to
                 x_BHWC, states = block.forward_with_states(x_BHWC, states)
             else:
                 x_BHWC = block(x_BHWC)
