@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -74,7 +74,7 @@ class Place:
     folder: Path
     world: World
     stop: StopFlag
-    guard: Any
+    guard: Callable[[], None]
 
 
 @dataclass(frozen=True)
