@@ -219,15 +219,18 @@ examples
   dehaze-bench profile demo size=256 device=cpu                 latency and memory for the tables of demo
 """,
     "restore": """\
-usage: dehaze-bench restore run=ID SOURCE OUT [tile=N] [overlap=N] [ensemble=true] [side_by_side=true] [device=cpu]
+usage: dehaze-bench restore run=ID SOURCE OUT [tile=N] [overlap=N] [ensemble=true] [side_by_side=true]
+                            [frames=N] [device=cpu]
        dehaze-bench restore model=NAME [weights=FILE] SOURCE OUT ...
 
 Dehaze a photograph or a folder of them (the frames of a video, say) into PNG files. tile=N cuts large pictures into
-blended tiles of N pixels; ensemble=true averages over the eight symmetries of a picture, at eight times the work.
+blended tiles of N pixels; ensemble=true averages over the eight symmetries of a picture, at eight times the work. A
+network of clips sees up to frames=N (5) files at once, in order of name.
 
 examples
   dehaze-bench restore run=5b2c44cd photos/ restored/
   dehaze-bench restore run=5b2c44cd big.jpg restored/ tile=512 overlap=64
+  dehaze-bench restore run=0c8a31f2 frames/ restored/ frames=8
   dehaze-bench restore model=dcp photos/ restored/
 """,
     "export": """\

@@ -18,6 +18,7 @@ def run(argv: Arguments) -> int:
     run_id, argv = arguments.assignment(argv, "run")
     tile, argv = arguments.assignment(argv, "tile")
     overlap, argv = arguments.assignment(argv, "overlap")
+    frames, argv = arguments.assignment(argv, "frames")
     beside, argv = _switch(argv, "side_by_side")
     ensemble, argv = _switch(argv, "ensemble")
     device, argv = arguments.assignment(argv, "device")
@@ -36,6 +37,7 @@ def run(argv: Arguments) -> int:
         tile=arguments.integer(tile, "tile"),
         overlap=arguments.integer(overlap, "overlap") or (32 if overlap is None else 0),
         device=target,
+        frames=arguments.integer(frames, "frames"),
         side_by_side=beside,
         ensemble=ensemble,
         on_progress=_Progress(),

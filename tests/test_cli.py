@@ -199,7 +199,7 @@ def test_the_overrides_of_every_example_compose(example: str) -> None:
     _, verb, *rest = shlex.split(example)
     assert verb in cli.VERBS
     special = (
-        *("run=", "rerun=", "hydra/", "tile=", "overlap=", "size=", "ensemble=", "side_by_side=", "device="),
+        *("run=", "rerun=", "hydra/", "tile=", "frames=", "overlap=", "size=", "ensemble=", "side_by_side=", "device="),
         *("grid=", "out="),
     )
     overrides = [text for text in rest if "=" in text and not text.startswith((*special, "-"))]

@@ -47,7 +47,7 @@ def test_commands_can_be_composed(command: str, monkeypatch: pytest.MonkeyPatch)
     assert verb in cli.VERBS and verb in help.VERBS
     options = {word.split("=")[0] for word in words if word.startswith("-")}
     assert options <= {word.strip("[],|") for word in help.VERBS[verb].split()}
-    own = ("run", "tile", "grid", "out", "size", "rerun", "ensemble", "side_by_side")
+    own = ("run", "tile", "frames", "grid", "out", "size", "rerun", "ensemble", "side_by_side")
     overrides = [word for word in words if "=" in word and word.split("=")[0] not in own and word[0] != "-"]
     names = [word for word in words if "=" not in word and not word.startswith("-")]
     if verb == "profile":

@@ -52,13 +52,18 @@ class TestVideo:
         if len(set(sizes)) > 1:
             found = " and ".join(f"{width}x{height}" for height, width in sorted(set(sizes)))
             raise UsageError(f"{self.source.name}: the frames of video '{self.name}' have several sizes: {found}.")
-        num = -(-len(self.numbers) // self.frames)
-        edges = [round(len(self.numbers) * k / num) for k in range(num + 1)]
-        for first, last in pairwise(edges):
-            pairs = [self.source[i] for i in self.numbers[first:last]]
+        for window in cut_evenly(len(self.numbers), self.frames):
+            pairs = [self.source[i] for i in self.numbers[window]]
             truths = [pair.clear for pair in pairs if pair.clear is not None]
             hazy_TCHW = torch.stack([pair.hazy for pair in pairs])
             yield TestClip(self.name, [pair.name for pair in pairs], hazy_TCHW, torch.stack(truths) if truths else None)
+
+
+def cut_evenly(total: int, most: int) -> list[slice]:
+    """Return as few windows as hold `total` frames with at most `most` each, of sizes that differ by one at most."""
+    num = -(-total // most)
+    edges = [round(total * k / num) for k in range(num + 1)]
+    return [slice(first, last) for first, last in pairwise(edges)]
 
 
 class ClipPairs:

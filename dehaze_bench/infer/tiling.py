@@ -32,11 +32,12 @@ def restore_tiled(
 ) -> Tensor:
     """Return the restored image, float32, not clamped, on the device of `image_CHW`.
 
-    One tile at a time goes to `device`; the sum stays where the image is. `overlap` is the least overlap of
-    neighbouring tiles in pixels. `on_tile(done, total)` is called after each. A tile that covers the image
-    gives exactly what `restore` gives. Raises UsageError as `check_tile` and `restore` do.
+    A clip (T, 3, H, W) for a network that takes clips is cut into the same tiles in all its frames. One tile at a
+    time goes to `device`; the sum stays where the image is. `overlap` is the least overlap of neighbouring tiles
+    in pixels. `on_tile(done, total)` is called after each. A tile that covers the image gives exactly what
+    `restore` gives. Raises UsageError as `check_tile` and `restore` do.
     """
-    check_image(image_CHW)
+    check_image(image_CHW if image_CHW.ndim == 3 else image_CHW[0])
     multiple = multiple_of(model)
     check_tile(tile, overlap, multiple)
     height, width = image_CHW.shape[-2:]
@@ -52,11 +53,11 @@ def restore_tiled(
             for (left, right), weights_W in zip(columns, column_weights, strict=True):
                 piece_BCHW = run(model, padded_BCHW[..., top:bottom, left:right].to(device))
                 piece_CHW = piece_BCHW[0].float().to(image_CHW.device)
-                out_CHW[:, top:bottom, left:right] += piece_CHW * weights_H[:, None] * weights_W
+                out_CHW[..., top:bottom, left:right] += piece_CHW * weights_H[:, None] * weights_W
                 done += 1
                 if on_tile is not None:
                     on_tile(done, total)
-        return out_CHW[:, :height, :width]
+        return out_CHW[..., :height, :width]
 
 
 def check_tile(tile: int, overlap: int, multiple: int) -> None:

@@ -20,8 +20,8 @@ def colours(height: int = 11, width: int = 17, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def restore(source: Path, out: Path, **options: bool) -> Summary:
-    return restore_folder(Same(4), source, out, device="cpu", **options)
+def restore(source: Path, out: Path) -> Summary:
+    return restore_folder(Same(4), source, out, device="cpu")
 
 
 @pytest.mark.parametrize("suffix", [".png", ".PNG", ".bmp", ".tif", ".jpg", ".jpeg", ".webp"])
@@ -143,6 +143,71 @@ def test_tiles_and_side_by_side(tmp_path: Path) -> None:
         assert np.array_equal(np.asarray(image), pixels)
     with Image.open(tmp_path / "out" / "side_by_side" / "a.png") as image:
         assert np.array_equal(np.asarray(image), np.concatenate([pixels, pixels], axis=1))
+
+
+class Mean(nn.Module):
+    """Every frame becomes the mean of its clip, so that the result tells which frames were seen together."""
+
+    multiple = 4
+    takes_clips = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shapes: list[tuple[int, ...]] = []
+
+    def forward(self, clip_BTCHW: Tensor) -> Tensor:
+        self.shapes.append(tuple(clip_BTCHW.shape))
+        return clip_BTCHW.mean(1, keepdim=True).expand_as(clip_BTCHW)
+
+
+def write_frames(folder: Path, levels: list[int], width: int = 10) -> None:
+    folder.mkdir(exist_ok=True)
+    for level in levels:
+        Image.new("RGB", (width, 6), (level,) * 3).save(folder / f"{level:03d}.png")
+
+
+def levels_of(summary: Summary) -> list[int | None]:
+    targets = [result.target for result in summary.results]
+    return [None if target is None else int(np.asarray(Image.open(target))[2, 2, 0]) for target in targets]
+
+
+def test_a_network_of_clips_sees_frames_together(tmp_path: Path) -> None:
+    write_frames(tmp_path / "video", [10, 20, 30, 40, 50, 60, 70])
+    model = Mean()
+    summary = restore_folder(model, tmp_path / "video", tmp_path / "out", device="cpu", frames=3)
+    # Seven frames in three windows as even as can be, as a test set cuts them.
+    assert [shape[1] for shape in model.shapes] == [2, 3, 2]
+    assert levels_of(summary) == [15, 15, 40, 40, 40, 65, 65]
+
+
+@pytest.mark.parametrize("ensemble", [False, True])
+@pytest.mark.parametrize("tile", [None, 4])
+def test_clips_by_tiles_and_symmetries(tmp_path: Path, tile: int | None, ensemble: bool) -> None:
+    write_frames(tmp_path / "video", [10, 20, 30])
+    model = Mean()
+    summary = restore_folder(
+        model, tmp_path / "video", tmp_path / "out", tile, 0, device="cpu", ensemble=ensemble, side_by_side=True
+    )
+    assert levels_of(summary) == [20, 20, 20]
+    assert Image.open(tmp_path / "out" / "side_by_side" / "010.png").size == (20, 6)
+    assert {shape[:3] for shape in model.shapes} == {(1, 3, 3)}
+
+
+def test_a_broken_frame_and_another_size_do_not_stop_a_clip(tmp_path: Path) -> None:
+    write_frames(tmp_path / "video", [10, 30])
+    write_frames(tmp_path / "video", [50, 90], width=14)
+    (tmp_path / "video" / "020.png").write_bytes(b"no picture")
+    summary = restore_folder(Mean(), tmp_path / "video", tmp_path / "out", device="cpu")
+    assert levels_of(summary) == [20, None, 20, 70, 70]
+    assert [failed.source.name for failed in summary.failed] == ["020.png"]
+
+
+def test_frames_are_for_networks_of_clips(tmp_path: Path) -> None:
+    write_frames(tmp_path / "video", [10])
+    with pytest.raises(UsageError, match=r"frames=3 is for networks of clips; Same sees one picture"):
+        restore_folder(Same(4), tmp_path / "video", tmp_path / "out", device="cpu", frames=3)
+    with pytest.raises(UsageError, match="at least 1"):
+        restore_folder(Mean(), tmp_path / "video", tmp_path / "out", device="cpu", frames=0)
 
 
 def test_a_single_photo_and_equal_stems(tmp_path: Path) -> None:
