@@ -157,6 +157,12 @@ class ClipCrops:
         """The pairs of frames that were found."""
         return self._pictures.pairs
 
+    @property
+    def scene_names(self) -> list[str]:
+        """The video of each clip."""
+        scenes = self.pairs.scenes
+        return [scenes[first] for first in self._starts]
+
     def __len__(self) -> int:
         return len(self._starts)
 

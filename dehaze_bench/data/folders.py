@@ -40,6 +40,11 @@ class Pairs:
     hazy: list[Path]
     clear: list[Path] | None
 
+    @property
+    def scenes(self) -> list[str]:
+        """The scene of each pair, as `scene_in` reads it; a hazy picture stands in for a truth that is not there."""
+        return [scene_in(name, path.stem) for name, path in zip(self.names, self.clear or self.hazy, strict=True)]
+
 
 @dataclass(frozen=True)
 class Sides:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dehaze_bench.data.folders import Pairs, find_pairs, find_sides, scene_in
+from dehaze_bench.data.folders import Pairs, find_pairs, find_sides
 from dehaze_bench.data.inspection_report import Finding, count_of
 from dehaze_bench.data.known import KNOWN
 from dehaze_bench.data.matching import MATCHES, pair
@@ -47,8 +47,7 @@ class Subject:
     @property
     def scenes(self) -> list[str]:
         """The scene of each pair."""
-        clear = self.pairs.clear or self.pairs.hazy
-        return [scene_in(name, path.stem) for name, path in zip(self.pairs.names, clear, strict=True)]
+        return self.pairs.scenes
 
     @property
     def truths(self) -> list[Path]:

@@ -142,6 +142,11 @@ class FolderCrops:
         """The pairs that were found."""
         return self._pairs
 
+    @property
+    def scene_names(self) -> list[str]:
+        """The scene that each pair shows, as `scene_in` reads it from the names."""
+        return self._pairs.scenes
+
     def __len__(self) -> int:
         return len(self._pairs.names)
 

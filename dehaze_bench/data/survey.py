@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dehaze_bench.data.folders import TEST_OF, find_pairs, scene_in, scene_of
+from dehaze_bench.data.folders import TEST_OF, find_pairs, scene_of
 from dehaze_bench.data.known import CLEAR_FOLDERS, HAZY_FOLDERS, KNOWN, ROLES
 from dehaze_bench.data.pairs import SUFFIXES, read_size
 from dehaze_bench.data.places import Place, find_places
@@ -78,8 +78,7 @@ def _look(name: str, role: str, root: Path, place: Place) -> Found:
         )
         layout, hazy_files = pairs.layout, pairs.hazy
         clear_files = sorted(set(pairs.clear or []))
-        truths = pairs.clear or pairs.hazy
-        scenes = frozenset(scene_in(one, path.stem) for one, path in zip(pairs.names, truths, strict=True))
+        scenes = frozenset(pairs.scenes)
     except UsageError as error:
         remarks.append(str(error))
     sizes = [_sizes(files, remarks) for files in (hazy_files, clear_files)]

@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from dehaze_bench.data import Photos, batches
 from dehaze_bench.data.clips import ClipCrops, ClipPairs, TestVideo
 from dehaze_bench.data.clips_made import DeadLeavesClips, PhotosClips
+from dehaze_bench.data.holdout import hold_out
 from dehaze_bench.data.pairs import to_unit
 from dehaze_bench.errors import UsageError
 from tests.data.trees import grow, save, trees, veil
@@ -42,6 +43,12 @@ def root(tmp_path: Path) -> Path:
 
 def train(root: Path, frames: int = 3) -> ClipCrops:
     return ClipCrops("revide", str(root), ["REVIDE/Train"], match="equal", frames=frames)
+
+
+def test_no_video_is_trained_on_and_held_out(root: Path) -> None:
+    kept, [pair] = hold_out(train(root), 1, 8, 0)
+    assert pair.name.startswith("C003/")
+    assert [kept.sample(i, 8, np.random.default_rng(0)).name[:4] for i in range(len(kept))] == ["C001"] * 5
 
 
 def test_a_clip_is_consecutive_frames_of_one_video_under_one_crop(root: Path) -> None:

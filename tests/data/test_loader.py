@@ -199,6 +199,7 @@ def test_rows_of_a_packed_copy_are_read_by_threads_and_files_by_processes(folder
     files, copy = FolderCrops("mine", str(folders)), packed(folders)
     assert not files.reads_rows and copy.reads_rows
     assert hold_out(copy, 1, 16, 0)[0].reads_rows
+    assert copy.scene_names == files.scene_names == list("0123456")
     for dataset, processes in ((files, 2), (copy, 0)):
         made = batches(dataset, seed=0, start=0, stop=9, batch=2, crop=16, num_workers=2)
         next(made)
