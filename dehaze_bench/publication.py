@@ -26,7 +26,7 @@ from dehaze_bench.registry import experiment_dirs
 from dehaze_bench.results import plots
 from dehaze_bench.results import record as records
 from dehaze_bench.results.cells import Table
-from dehaze_bench.results.experiment import find_experiment, list_experiments
+from dehaze_bench.results.experiment import COST_COLUMNS, find_experiment, list_experiments
 from dehaze_bench.results.files import read_json
 from dehaze_bench.results.store import Store, StoredRun
 from dehaze_bench.results.tables import comparison
@@ -34,10 +34,13 @@ from dehaze_bench.track.jsonl import read_history
 from dehaze_bench.track.pictures import choose
 from dehaze_bench.track.sink import EvaluationView, Mode, Picture, RunInfo, check_mode
 from dehaze_bench.track.wandb import WandbSink, link
+from dehaze_bench.track.wandb_layout import Layout
 
 DEFAULT_PATIENCE = 300.0  # seconds for each run or table; nobody waits beside it
 LIVE_PATIENCE = 15.0  # at the end of a sweep
 SENT = ("done", "failed", "interrupted")
+COMPARISON = "comparison"
+_SUMMARY_COSTS = ("params", "macs", "macs_paper")  # the others are measured later, and stand in no result
 TABLE_FILES = (".md", ".tex", ".html", ".csv", ".json", ".png", ".svg", ".pdf")
 
 
@@ -54,12 +57,16 @@ class Destination:
 
 @dataclass(frozen=True)
 class Sent:
-    """What became of one run or table: `reached` says that W&B started, `problem` is empty where all was sent."""
+    """What became of one run or table: `reached` says that W&B started, `problem` is empty where all was sent.
+
+    `note` says what a server may or may not offer beside that: a saved view of the table's runs.
+    """
 
     name: str
     url: str
     problem: str
     reached: bool
+    note: str = ""
 
 
 def run(argv: Arguments) -> int:
@@ -103,6 +110,8 @@ def _publish_all(runs: Sequence[StoredRun], plans: Sequence[sweep.Plan], destina
         unsent += bool(sent.problem)
         where = f"NOT SENT: {sent.problem}" if sent.problem else sent.url or "written for `wandb sync`"
         print(f"[{number}/{total}] {sent.name}  {where}", file=sys.stderr if sent.problem else sys.stdout, flush=True)
+        if sent.note:
+            print(f"    {sent.note}", flush=True)
     print(f"{total - unsent} published, {unsent} not" + ("; publish again to send the rest" if unsent else ""))
     return 1 if unsent else 0
 
@@ -141,14 +150,33 @@ def publish_table(table: Table, plan: sweep.Plan, destination: Destination) -> S
     track = compose_run(plan.runs[0].overrides).cfg.track
     sink = _sink(destination, track.get("project"), track.get("entity"))
     sink.start(RunInfo(run_id, "experiment", folder, config={"experiment": table.name, "title": table.title}))
-    sink.table("comparison", *_with_links(*comparison(table), Store(plan.runs_dir)))
+    sink.table(COMPARISON, *_with_links(*comparison(table), Store(plan.runs_dir)))
     files = [path for path in sorted(folder.glob("*")) if path.suffix in TABLE_FILES]
-    if files:
-        sink.files(run_id, "table", [*files, *_drawn(table, files, folder / "wandb" / "plots")])
+    shown = [*files, *_drawn(table, files, folder / "wandb" / "plots")] if files else []
+    if shown:
+        sink.files(run_id, "table", shown)
+    sink.layout(_layout(table, plan, f"experiment-{run_id}", shown))
     sink.finish({"footer": list(table.footer)})
     if not sink.problem:
         _drop_older(folder, run_id)
-    return Sent(f"table {table.name}", sink.url, sink.problem, sink.reached)
+    note = "saved view: {url}".format(**sink.view) if sink.view.get("url") else ""
+    if destination.mode == "online" and sink.reached and not note:
+        note = f"no saved view of its runs: {sink.view.get('why') or 'no answer in time'}"
+    return Sent(f"table {table.name}", sink.url, sink.problem, sink.reached, note)
+
+
+def _layout(table: Table, plan: sweep.Plan, name: str, files: Sequence[Path]) -> Layout:
+    """A view of the table, which the run `name` holds, and of the runs behind it."""
+    testsets = dict.fromkeys(row.group.testset for row in table.rows if row.group and row.kind != "printed")
+    metrics = [column for column in table.columns if column not in COST_COLUMNS]
+    return Layout(
+        title=f"{table.name}: {table.title}",
+        names=[name, *dict.fromkeys(planned.name for planned in plan.runs)],
+        table=COMPARISON,
+        metrics=[f"{testset}/{metric}" for testset in testsets for metric in metrics],
+        costs=[f"cost.{column}" for column in table.columns if column in _SUMMARY_COSTS],
+        plots=[f"plots/{path.stem}" for path in files if path.suffix == ".png"],
+    )
 
 
 def _drawn(table: Table, files: Sequence[Path], folder: Path) -> list[Path]:

@@ -25,6 +25,7 @@ from dehaze_bench.track.jsonl import read_history
 from dehaze_bench.track.sender import Sender
 from dehaze_bench.track.sink import EvaluationView, Mode, Picture, RunInfo
 from dehaze_bench.track.wandb_content import LINK
+from dehaze_bench.track.wandb_layout import Layout
 
 _LOG = logging.getLogger(__name__)
 _PROCESS = "dehaze_bench.track.wandb_process"
@@ -42,7 +43,8 @@ class WandbSink:
     What the server holds already is not sent again. `mode="online"` falls back to offline files, with a warning, where
     there is no key or no server, unless `fallback` is false. `patience` bounds the seconds that the caller waits, over
     start, all calls and the end. `live` says that the run happens now: the machine is then watched beside it.
-    After `finish`, `problem` says what was not sent and `url` where the run is to be seen.
+    After `finish`, `problem` says what was not sent and `url` where the run is to be seen; `view` has the `url` of a
+    saved view, or `why` there is none.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class WandbSink:
         self.live = live
         self.fallback = fallback
         self.problem = ""
+        self.view: dict[str, Any] = {}
         self._sender: Sender | None = None
         self._last: dict[str, Any] | None = None
         self._spent = 0.0
@@ -129,6 +132,10 @@ class WandbSink:
         """Keep files as an artifact; PNG files among them are shown, too."""
         self._tell({"do": "files", "name": name, "type": kind, "paths": [str(path.absolute()) for path in paths]})
 
+    def layout(self, layout: Layout) -> None:
+        """Save a view of the project; `view` says afterwards what became of it."""
+        self._tell({"do": "layout", "layout": layout.to_dict()})
+
     def finish(self, result: Mapping[str, Any]) -> None:
         if self._sender is None:
             return
@@ -140,6 +147,7 @@ class WandbSink:
                 report = self._sender.wait("finished", self._left())
                 self._judge(report, self._sender)
             finally:
+                self.view = self._sender.wait("layout", 0.0) or {}
                 self._sender.stop()
                 self._last, self._sender = self._opened(0.0), None
             if self.url and not self.problem:

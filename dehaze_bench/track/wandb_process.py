@@ -134,6 +134,18 @@ class _Replay:
                 self._run.summary[f"plots/{path.stem}"] = content.picture(path)
         self._keep(message["name"], message["type"], paths, {})
 
+    def _layout(self, message: dict[str, Any], _: list[Image]) -> None:
+        """Save a view where there is a server that takes it; a table without one is complete all the same."""
+        url, why = "", "offline runs have none"
+        if not self._run.offline:
+            from dehaze_bench.track import wandb_layout
+
+            try:
+                url = wandb_layout.save(message["layout"], self._run, Path(self.spec["dir"]) / wandb_layout.MARK)
+            except Exception as error:
+                why = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        self._report("layout", url=url, why="" if url else why)
+
     def _keep(self, name: str, kind: str, paths: list[Path], metadata: dict[str, Any]) -> None:
         artifact = content.artifact(name, kind, paths, metadata)
         if artifact is not None:

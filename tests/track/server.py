@@ -89,6 +89,7 @@ class Server(ThreadingHTTPServer):
         self.faults = faults or Faults()
         self.runs: dict[str, Run] = {}
         self.artifacts: dict[str, Artifact] = {}
+        self.views: dict[str, dict[str, str]] = {}
         self.operations: list[str] = []
         self.keys: set[str] = set()
         self.requests = 0
@@ -178,6 +179,17 @@ def _answer(server: Server, operation: str, given: dict[str, Any]) -> dict[str, 
             more = {"artifact": {"id": spec["artifactID"]}, "storagePath": spec["name"], "uploadMultipartUrls": None}
             nodes.append({"node": {"id": spec["name"], **target, **more}})
         return {"createArtifactFiles": {"files": {"edges": nodes}}}
+    if operation == "UpsertView2":
+        view = server.views.setdefault(given.get("id") or f"v{len(server.views)}", {})
+        view |= {"displayName": given["displayName"], "spec": given["spec"], "project": given["projectName"]}
+        view["name"] = view.get("name") or given["name"] or f"nw-view{len(server.views)}-v"
+        found = next(key for key, value in server.views.items() if value is view)
+        return {"upsertView": {"view": {"id": found, "name": view["name"]}, "inserted": not given.get("id")}}
+    if operation == "View":
+        nodes = [
+            {"node": {"id": key, **view}} for key, view in server.views.items() if view["name"] == given["viewName"]
+        ]
+        return {"project": {"allViews": {"edges": nodes}}}
     if operation == "CommitArtifact":
         artifact = server.artifacts[given["artifactID"]]
         artifact.committed = True

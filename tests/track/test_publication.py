@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from wandb_workspaces import workspaces
 
 from dehaze_bench import cli
 from dehaze_bench.publication import Destination, publish_run
 from dehaze_bench.results.record import read_per_image
 from dehaze_bench.results.store import Store
 from dehaze_bench.track.jsonl import read_history
+from dehaze_bench.track.wandb_layout import Layout, _sections
 from tests import tiny
 from tests.track.offline_file import history
 from tests.track.server import Faults, Run, Server, serving
@@ -192,6 +194,38 @@ def test_experiment_is_its_runs_and_a_table_with_links(
         for run in Store(tmp_path / "runs").runs():
             steps = sorted({step for step, _ in read_history(run.path / "metrics.jsonl")})
             assert [row["_step"] for row in server.runs[run.id].history()] == steps
+        assert "saved view: " in capsys.readouterr().out
+        (view,) = server.views.values()
+        shown = json.loads(view["spec"])["section"]
+        (names,) = shown["runSets"][0]["filters"]["filters"]
+        assert set(names["value"]) == {run.name for run in server.runs.values()}
+        assert view["displayName"] == "small: A small experiment"
+
+    server.views.clear()  # somebody removed it
+    assert cli.run(["publish", str(path), "--table", "track.patience=120"]) == 0
+    assert len(server.views) == 1
+    server.faults.refuse = ("UpsertView2",)
+    capsys.readouterr()
+    assert cli.run(["publish", str(path), "--table", "track.patience=120"]) == 0
+    assert "no saved view of its runs: " in capsys.readouterr().out
+
+
+def test_a_view_shows_table_results_curves_and_pictures() -> None:
+    layout = Layout("t", ["a", "b"], "comparison", ["photos/psnr", "photos/ssim"], ["cost.macs"], ["plots/ranks"])
+    sections = {section.name: section.panels for section in _sections(layout.to_dict())}
+    assert list(sections) == ["Table", "Results", "Curves", "Pictures"]
+    view = workspaces.Workspace(entity="e", project="p", sections=_sections(layout.to_dict()))
+    spec = view._to_model().spec.model_dump_json()
+    for key in (
+        "comparison",
+        "photos/psnr",
+        "photos/ssim",
+        "summary:cost.macs",
+        "photos/images",
+        "plots/ranks",
+        "loss",
+    ):
+        assert key in spec, key
 
 
 @pytest.mark.slow
