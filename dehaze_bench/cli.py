@@ -127,6 +127,7 @@ def sweep(argv: Arguments) -> int:
         from dehaze_bench.launch import launch
 
         sweeps.check_columns(plan)
+        sweeps.check_budgets(wanted)
         ready = [p for p in wanted if p.state != "waiting"]
         statuses = launch([p.label for p in ready], [p.overrides for p in ready], launcher) if ready else []
         plan = sweeps.plan(name, overrides)

@@ -101,6 +101,22 @@ def check_columns(plan: Plan) -> None:
         raise UsageError(f"{plan.experiment.path}: no run measures column '{missing[0]}'. {nearest(missing[0], known)}")
 
 
+def check_budgets(runs: Sequence[Planned]) -> None:
+    """Solve the width of every network that has a budget; raises `UsageError` for one that no width meets.
+
+    The answers are kept for the runs of this process.
+    """
+    from dehaze_bench import build
+
+    for planned in runs:
+        cfg = compose_run(planned.overrides).cfg
+        if any(value is not None for value in (cfg.model.get("match") or {}).values()):
+            try:
+                build.meta_model(cfg)
+            except UsageError as error:
+                raise UsageError(f"Row '{planned.label}': {error}") from error
+
+
 def check(name: str, overrides: Sequence[str] = ()) -> str:
     """Check everything that can be known of an experiment before it starts; return what to print."""
     path = find_experiment(name, experiment_dirs())

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from dehaze_bench import build, config
+from dehaze_bench import build, config, sweep
 from dehaze_bench.compose import compose_run
 from dehaze_bench.registry import experiment_dirs, list_choices
-from dehaze_bench.results.experiment import Experiment, find_experiment
+from dehaze_bench.results.experiment import Experiment, find_experiment, is_profile, list_experiments
 from dehaze_bench.scans.windows import CANDIDATES
 
 # Solving every width for the budget takes minutes; tests/models/test_unet.py does it once for every mixer.
@@ -28,6 +28,13 @@ def test_every_row_is_sound(name: str, more: tuple[str, ...]) -> None:
         build.check(composed.cfg)
         ids.append(config.identify(config.scientific(composed.cfg), composed.choices).id)
     assert len(set(ids)) == len(ids)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [found.name for found in list_experiments(experiment_dirs())])
+def test_every_budget_is_met_by_some_width(name: str) -> None:
+    if not is_profile(find_experiment(name, experiment_dirs())):
+        sweep.check_budgets(sweep.plan(name).runs)
 
 
 def test_block_design_has_a_row_for_every_choice() -> None:

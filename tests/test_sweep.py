@@ -58,6 +58,15 @@ def test_a_failing_row_does_not_stop_the_sweep_and_is_listed_last(
     assert "1 failed" in capsys.readouterr().err
 
 
+def test_a_budget_that_no_width_meets_is_named_before_the_first_run(
+    experiment: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    experiment.write_text(experiment.read_text().replace("optimizer.lr=1e30", "model.match.params=1"))
+    assert cli.run(["sweep", str(experiment)]) == 2
+    assert "Row 'crash, seed 0': model.match.params=1 cannot be met" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_dry_run_writes_nothing(experiment: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     before = sorted(tmp_path.rglob("*"))
     assert cli.run(["sweep", str(experiment), "--dry-run"]) == 0
