@@ -14,6 +14,12 @@ _TITLES = {
     "psnr": "PSNR",
     "ssim": "SSIM",
     "ciede2000": "CIEDE2000",
+    "niqe": "NIQE",
+    "brisque": "BRISQUE",
+    "piqe": "PIQE",
+    "musiq": "MUSIQ",
+    "maniqa": "MANIQA",
+    "clipiqa": "CLIP-IQA",
 }
 _PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 

@@ -56,4 +56,5 @@ def test_p_values() -> None:
 
 
 def test_titles() -> None:
-    assert [title(name) for name in ("psnr", "ciede2000", "macs", "niqe")] == ["PSNR", "CIEDE2000", "MACs", "niqe"]
+    titles = {"psnr": "PSNR", "ciede2000": "CIEDE2000", "macs": "MACs", "niqe": "NIQE", "own": "own"}
+    assert {name: title(name) for name in titles} == titles
