@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
-import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -18,17 +16,14 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from dehaze_bench import config, targets
-from dehaze_bench.counting import count_macs, count_params
-from dehaze_bench.errors import BenchError, UsageError, nearest
+from dehaze_bench.budgets import solve_width
+from dehaze_bench.errors import BenchError, UsageError
 from dehaze_bench.models.pyramid import make_backbone
 from dehaze_bench.scans import Scan
 from dehaze_bench.weights import load_encoder as load_encoder_weights
 
-MATCH_TOLERANCE = 0.02
 IMAGE_AXES, CLIP_AXES = 2, 3
-_solved: dict[str, float] = {}  # model, scan and budget -> width: solving builds some forty networks
 _T = TypeVar("_T")
-_UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
 
 
 def check(cfg: DictConfig) -> None:
@@ -199,18 +194,6 @@ def device(cfg: DictConfig) -> torch.device:
     return found
 
 
-def parse_amount(text: str | float, key: str) -> float:
-    """Return 1500000.0 for "1.5M"; units are k, M, G, T. Raises `UsageError` naming `key`."""
-    match = re.fullmatch(r"([\d.]+(?:e[+-]?\d+)?)\s*([kmgt]?)", str(text).strip().lower())
-    try:
-        value = float(match[1]) * _UNITS[match[2]] if match else math.nan
-    except ValueError:
-        value = math.nan
-    if not value > 0:
-        raise UsageError(f"{key}={text} is no amount: write for example 250k, 1.5M or 4.2G.")
-    return value
-
-
 def _without(node: DictConfig, group: str) -> DictConfig:
     """Leave out what build.py reads and the class does not."""
     kept = {key: value for key, value in node.items() if key not in config.BUILD_KEYS[group]}
@@ -248,51 +231,17 @@ def _model_maker(cfg: DictConfig) -> Callable[[], nn.Module]:
     if found is not None:
         supplied["scan"] = found
     if match:
-        key = repr((node, OmegaConf.to_container(cfg.scan, resolve=True), match))
-        if key not in _solved:
-            _solved[key] = _solve_width(node, supplied, match)
-        node["width"] = _solved[key]
+        if "width" not in node:
+            raise UsageError(f"model.match needs a network with a width, which {node['_target_']} has not.")
+        asked = (node, OmegaConf.to_container(cfg.scan, resolve=True), match)
+        node["width"] = solve_width(
+            lambda width: _make_model({**node, "width": width}, supplied),
+            match,
+            repr(asked) if targets.are_own(asked) else None,
+        )
     return partial(_make_model, node, supplied)
 
 
 def _make_model(node: dict[str, Any], supplied: dict[str, Any]) -> nn.Module:
     make: Callable[..., nn.Module] = _make(OmegaConf.create({**node, "_partial_": True}), "model")
     return _call("model", partial(make, **supplied))
-
-
-def _solve_width(node: dict[str, Any], supplied: dict[str, Any], match: dict[str, Any]) -> float:
-    """Return the width whose parameters or multiply-adds come nearest to the budget, within 2 %.
-
-    The count grows with the width in small steps: bisection finds the budget, then the neighbourhood is searched.
-    """
-    if len(match) != 1 or not match.keys() <= {"params", "macs"}:
-        bad = next((key for key in match if key not in ("params", "macs")), None)
-        hint = f"unknown key model.match.{bad}. {nearest(bad, ['params', 'macs'])}" if bad else "give one, not both"
-        raise UsageError(f"model.match takes params or macs: {hint}")
-    if "width" not in node:
-        raise UsageError(f"model.match needs a network with a width, which {node['_target_']} has not.")
-    kind, text = next(iter(match.items()))
-    budget = parse_amount(text, f"model.match.{kind}")
-
-    def count(width: float) -> float:
-        with torch.device("meta"):
-            network = _make_model({**node, "width": width}, supplied)
-        return count_params(network) if kind == "params" else count_macs(network)
-
-    low, high = 2.0, 8.0
-    while count(high) < budget:
-        low, high = high, high * 2
-        if high > 8192:
-            raise UsageError(f"model.match.{kind}={text} is out of reach: no width up to 8192 is that large.")
-    for _ in range(10):
-        middle = (low + high) / 2
-        low, high = (middle, high) if count(middle) < budget else (low, middle)
-    steps = [low + offset / 8 for offset in range(-12, 13) if low + offset / 8 >= 2]
-    best = min(steps, key=lambda width: abs(count(width) - budget))
-    error = abs(count(best) / budget - 1)
-    if error > MATCH_TOLERANCE:
-        raise UsageError(
-            f"model.match.{kind}={text} cannot be met within {MATCH_TOLERANCE:.0%}: the nearest width, {best:g}, "
-            f"gives {count(best):,.0f}. Ask for that, or change depths or ffn_ratio."
-        )
-    return best

@@ -104,11 +104,14 @@ def check_columns(plan: Plan) -> None:
 def check_budgets(runs: Sequence[Planned]) -> None:
     """Solve the width of every network that has a budget; raises `UsageError` for one that no width meets.
 
-    The answers are kept for the runs of this process.
+    The answers are kept for the runs; new ones take seconds each, so that a line says what is going on.
     """
     from dehaze_bench import build
 
-    for planned in runs:
+    rows = {planned.job.row: planned for planned in runs if any("model.match" in text for text in planned.overrides)}
+    if len(rows) > 4:
+        print(f"finding the widths of {len(rows)} networks for their budgets", file=sys.stderr, flush=True)
+    for planned in rows.values():
         cfg = compose_run(planned.overrides).cfg
         if any(value is not None for value in (cfg.model.get("match") or {}).values()):
             try:

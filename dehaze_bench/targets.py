@@ -36,6 +36,12 @@ def locate_all(node: object, path: str) -> None:
         locate(str(target), where)
 
 
+def are_own(node: object) -> bool:
+    """Whether every `_target_` in plain data is code of this package or of torch, not of the environment variable's."""
+    names = [str(target) for _, target in _targets(node, "")]
+    return all(any(name.startswith(f"{prefix}.") for prefix in PREFIXES) for name in names)
+
+
 def locate(target: str, path: str) -> Any:
     """Return the function or class that a dotted `_target_` names; `path` is where in the config it stands.
 

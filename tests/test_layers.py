@@ -16,7 +16,7 @@ LEVELS = {
     "tabling": 4, "reporting": 4, "publication": 4, "profile": 4, "profile_runs": 4, "restoration": 4, "exporting": 4,
     "protocols_page": 4, "model_page": 4, "datasets": 4,
     "build": 3, "infer": 3, "verify": 3, "environment": 3,
-    "counting": 3, "profiling": 3,
+    "counting": 3, "profiling": 3, "budgets": 3,
     "engine": 2, "results": 2, "track": 2, "weights": 2,
     "models": 1, "data": 1, "metrics": 1, "nn": 1,
     "ops": 0, "scans": 0,
