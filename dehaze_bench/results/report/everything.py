@@ -83,7 +83,8 @@ def _label(records: list[RunRecord]) -> list[str]:
         mine = dict(_leaves(record.config))
         keys = sorted({key for twin in twins for key in twin if key != "seed"})
         apart = [key for key in keys if len({json.dumps(twin.get(key), default=str) for twin in twins}) > 1]
-        said = [f"{key}={mine.get(key)}" for key in apart[:FEW]] + (["…"] if len(apart) > FEW else [])
+        given = [f"{key}={_text(mine[key])}" for key in apart if mine.get(key) is not None]
+        said = given[:FEW] + (["…"] if len(given) > FEW else [])
         labels.append(f"{label} ({', '.join(said)})" if said else label)
     return [
         f"{label} [{record.id}]" if labels.count(label) > 1 else label
@@ -96,6 +97,11 @@ def _plain_label(record: RunRecord) -> str:
     if record.untrained and chosen:
         chosen = chosen[:1]
     return ", ".join(chosen) or record.slug
+
+
+def _text(value: Any) -> str:
+    """A value as it is typed on the command line."""
+    return f"[{','.join(map(str, value))}]" if isinstance(value, list) else str(value)
 
 
 def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:

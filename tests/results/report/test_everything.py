@@ -23,12 +23,23 @@ def test_runs_that_differ_in_the_seed_alone_are_one_row(store: Store, make_run: 
     (table,) = tabulate(store.runs(), store, [])
     assert [row.label for row in table.rows] == [
         "unet, mamba, cross (model.width=32)",
-        "unet, mamba, cross (model.width=None)",
+        "unet, mamba, cross",
     ]
     cell = next(cell for cell in table.rows[1].cells if cell.column == "psnr")
     expected = summarise(values)
     assert (cell.value, cell.std, cell.n) == (expected.mean, expected.std, 3)
     assert cell.runs == ("00000000", "00000001", "00000002")
+
+
+def test_a_label_is_written_as_it_is_typed(store: Store, make_run: MakeRun) -> None:
+    for name, settings in {"1": {"depths": [1, 2]}, "2": {"depths": None}, "3": {"depths": [4], "ffn": "conv"}}.items():
+        make_run(f"0000000{name}", psnr=20.0 - int(name), config=config(0, **settings))
+    (table,) = tabulate(store.runs(), store, [])
+    assert [row.label for row in table.rows] == [
+        "unet, mamba, cross (model.depths=[1,2])",
+        "unet, mamba, cross",
+        "unet, mamba, cross (model.depths=[4], model.ffn=conv)",
+    ]
 
 
 def test_each_test_set_and_protocol_is_a_table_of_its_own(store: Store, make_run: MakeRun) -> None:

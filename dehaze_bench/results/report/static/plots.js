@@ -17,23 +17,40 @@
     return found;
   }
 
-  function short(value) {
+  function short(value, more = 0) {
     if (value === null || value === undefined) return '';
     const size = Math.abs(value);
     if (size >= 1e3) {
       const [unit, prefix] = PREFIXES.find(([least]) => size >= least);
-      return `${Number((value / unit).toPrecision(3))} ${prefix}`;
+      return `${Number((value / unit).toPrecision(3 + more))} ${prefix}`;
     }
-    if (size !== 0 && size < 1e-3) return value.toExponential(1);
-    return String(Number(value.toPrecision(4)));
+    if (size !== 0 && size < 1e-3) return value.toExponential(1 + more);
+    return String(Number(value.toPrecision(4 + more)));
+  }
+
+  // As many digits as tell the ticks apart.
+  function tell(ticks) {
+    const shown = ticks.filter((tick) => tick !== null);
+    const enough = [0, 1, 2].find((more) => new Set(shown.map((tick) => short(tick, more))).size === shown.length);
+    return ticks.map((tick) => short(tick, enough ?? 3));
+  }
+
+  // 1, 2 and 5 times the powers of ten: uPlot begins its own at the edge of the plot, wherever that is.
+  function decades(low, high) {
+    const found = [];
+    for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power += 1) {
+      for (const step of [1, 2, 5]) found.push(step * 10 ** power);
+    }
+    return found.filter((tick) => tick >= low && tick <= high);
   }
 
   const font = () => `12px ${getComputedStyle(document.body).fontFamily}`;
-  function axes(colour, names) {
+  function axes(colour, names, logarithmic = false) {
     return names.map((label, side) => ({
       label, labelSize: label ? 20 : 0, labelFont: font(), font: font(), stroke: colour.dim, size: side === 1 ? 56 : 32,
       grid: { stroke: colour.line, width: 1 }, ticks: { show: false },
-      values: (plot, ticks) => ticks.map((tick) => (tick === null ? '' : short(tick))),
+      values: (plot, ticks) => tell(ticks),
+      ...(logarithmic && side === 0 ? { splits: (plot, axis, low, high) => decades(low, high), filter: (plot, ticks) => ticks } : {}),
     }));
   }
 
@@ -147,7 +164,6 @@
       const counted = points.filter((point) => point.row.kind !== 'printed');
       const xs = points.map((point) => point.x);
       const logarithmic = xs.length > 1 && xs.at(-1) / xs[0] > 8;
-      const lone = xs.length && xs.at(-1) === xs[0];
       const pick = (test) => points.map((point) => (test(point) ? point.y : null));
       const dots = (stroke, fill) => ({ paths: () => null, stroke, points: { show: true, size: 9, width: 1.5, fill, stroke } });
       const plot = new uPlot({
@@ -157,7 +173,7 @@
         scales: {
           x: { time: false, distr: logarithmic ? 3 : 1, range: (u, low, high) => {
             if (logarithmic) return [low / 1.3, high * 1.6];
-            const room = lone ? low * 0.05 : (high - low) * 0.08;
+            const room = Math.max((high - low) * 0.08, high * 0.05); // a budget met within 2 % is no difference
             return [low - room, high + room * 2];
           } },
           y: { range: (u, low, high) => {
@@ -165,7 +181,7 @@
             return [low - room, high + room];
           } },
         },
-        axes: axes(colour, [board.titles[xName], board.titles[yName]]),
+        axes: axes(colour, [board.titles[xName], board.titles[yName]], logarithmic),
         series: [
           {},
           { stroke: colour.accent, width: 1.5, dash: [5, 4], spanGaps: true, points: { show: false }, paths: uPlot.paths.stepped({ align: 1 }) },
