@@ -18,6 +18,7 @@ from dehaze_bench import arguments, build, counting, sweep
 from dehaze_bench.compose import compose_run
 from dehaze_bench.environment import describe_environment
 from dehaze_bench.errors import BenchError, UsageError
+from dehaze_bench.models.identity import Identity
 from dehaze_bench.profiling.measure import Settings
 from dehaze_bench.profiling.worker import Failure, ask, describe
 from dehaze_bench.results.figures import figure
@@ -60,6 +61,9 @@ def run(name: str, given: Mapping[str, str], overrides: Sequence[str]) -> int:
         label = plan.experiment.rows[runs[0].job.row].label
         try:
             cost = measure(runs[0].overrides, how)
+            if cost is None:
+                print(f"[{number}/{len(done)}] {label}: does nothing", flush=True)
+                continue
         except Failure as error:
             failed += 1
             print(f"[{number}/{len(done)}] {label}: {error}", file=sys.stderr)
@@ -71,11 +75,13 @@ def run(name: str, given: Mapping[str, str], overrides: Sequence[str]) -> int:
     return 1 if failed else 0
 
 
-def measure(overrides: Sequence[str], how: Measurement) -> Cost:
-    """Return what the network of a run needs; raises `Failure` where it cannot be measured."""
+def measure(overrides: Sequence[str], how: Measurement) -> Cost | None:
+    """Return what the network of a run needs, None for the hazy input itself; `Failure` where it cannot be measured."""
     cfg = compose_run(overrides).cfg
     blueprint = build.blueprint(cfg)
     network = _meta(blueprint)
+    if isinstance(network, Identity):
+        return None
     rule = counting.rule_of(network)
     size = (how.size, how.size)
     try:

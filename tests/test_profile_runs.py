@@ -48,9 +48,11 @@ def test_profile_measures_rows_and_tables_find_it(
     assert before["conv", "macs_paper"] is not None, "counted when the run was made"
     assert before["conv", "latency"] is None and before["hazy input", "memory"] is None
     assert cli.run(["profile", str(experiment), "size=64", "repeats=3", "device=cpu"]) == 0
-    assert "conv: " in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "conv: " in said and "hazy input: does nothing" in said
     after = cells(experiment)
     assert after["conv", "latency"] is not None and after["conv", "latency"] > 0
+    assert after["hazy input", "latency"] is None, "the input itself costs nothing and has no place in a plot of costs"
     assert {run.state for run in sweep.plan(str(experiment)).runs} == {"done"}
     table = sweep.table_of(sweep.plan(str(experiment)))
     assert any("Latency and memory: one forward pass over 1 x 64 x 64, median of 3" in line for line in table.footer)

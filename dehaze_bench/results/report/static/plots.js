@@ -28,29 +28,39 @@
     return String(Number(value.toPrecision(4 + more)));
   }
 
-  // As many digits as tell the ticks apart.
-  function tell(ticks) {
+  // As many digits as tell the ticks apart; latencies are kept in seconds and shown in milliseconds.
+  function tell(ticks, column = '') {
+    const text = column === 'latency'
+      ? (tick, more) => `${Number((tick * 1e3).toPrecision(3 + more))} ms`
+      : (tick, more) => short(tick, more) + (column === 'memory' ? 'B' : '');
     const shown = ticks.filter((tick) => tick !== null);
-    const enough = [0, 1, 2].find((more) => new Set(shown.map((tick) => short(tick, more))).size === shown.length);
-    return ticks.map((tick) => short(tick, enough ?? 3));
+    const enough = [0, 1, 2].find((more) => new Set(shown.map((tick) => text(tick, more))).size === shown.length);
+    return ticks.map((tick) => (tick === null ? '' : text(tick, enough ?? 3)));
   }
 
-  // 1, 2 and 5 times the powers of ten: uPlot begins its own at the edge of the plot, wherever that is.
-  function decades(low, high) {
-    const found = [];
-    for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power += 1) {
-      for (const step of [1, 2, 5]) found.push(step * 10 ** power);
-    }
-    return found.filter((tick) => tick >= low && tick <= high);
+  // 1, 2 and 5 times the powers of ten, or fewer where they do not fit: uPlot begins its own at the edge of the plot.
+  function decades(low, high, most) {
+    const inside = (steps, stride) => {
+      const found = [];
+      for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power += 1) {
+        if (power % stride === 0) found.push(...steps.map((step) => step * 10 ** power));
+      }
+      return found.filter((tick) => tick >= low && tick <= high);
+    };
+    const choices = [[[1, 2, 5], 1], [[1, 3], 1], [[1], 1], [[1], 2], [[1], 3]].map((choice) => inside(...choice));
+    return choices.find((ticks) => ticks.length <= most) ?? choices.at(-1);
   }
 
   const font = () => `12px ${getComputedStyle(document.body).fontFamily}`;
-  function axes(colour, names, logarithmic = false) {
+  function axes(colour, names, column = '', logarithmic = false) {
     return names.map((label, side) => ({
       label, labelSize: label ? 20 : 0, labelFont: font(), font: font(), stroke: colour.dim, size: side === 1 ? 56 : 32,
       grid: { stroke: colour.line, width: 1 }, ticks: { show: false },
-      values: (plot, ticks) => tell(ticks),
-      ...(logarithmic && side === 0 ? { splits: (plot, axis, low, high) => decades(low, high), filter: (plot, ticks) => ticks } : {}),
+      values: (plot, ticks) => tell(ticks, side === 0 ? column : ''),
+      ...(logarithmic && side === 0 ? {
+        splits: (plot, axis, low, high) => decades(low, high, Math.max(2, plot.bbox.width / uPlot.pxRatio / 56)),
+        filter: (plot, ticks) => ticks,
+      } : {}),
     }));
   }
 
@@ -181,7 +191,7 @@
             return [low - room, high + room];
           } },
         },
-        axes: axes(colour, [board.titles[xName], board.titles[yName]], logarithmic),
+        axes: axes(colour, [board.titles[xName], board.titles[yName]], xName, logarithmic),
         series: [
           {},
           { stroke: colour.accent, width: 1.5, dash: [5, 4], spanGaps: true, points: { show: false }, paths: uPlot.paths.stepped({ align: 1 }) },
