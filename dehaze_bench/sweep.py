@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ from dehaze_bench.results.selection import View
 from dehaze_bench.results.store import Store
 from dehaze_bench.results.tables import AS_WRITTEN, build_table
 from dehaze_bench.track.sink import Mode
+
+PATIENCE = 10.0  # seconds without a word
 
 
 @dataclass(frozen=True)
@@ -104,20 +107,39 @@ def check_columns(plan: Plan) -> None:
 def check_budgets(runs: Sequence[Planned]) -> None:
     """Solve the width of every network that has a budget; raises `UsageError` for one that no width meets.
 
-    The answers are kept for the runs; new ones take seconds each, so that a line says what is going on.
+    The answers are kept for the runs; new ones take seconds each, so that lines say how far it is.
     """
     from dehaze_bench import build
 
     rows = {planned.job.row: planned for planned in runs if any("model.match" in text for text in planned.overrides)}
-    if len(rows) > 4:
-        print(f"finding the widths of {len(rows)} networks for their budgets", file=sys.stderr, flush=True)
-    for planned in rows.values():
+    said = time.monotonic()
+    for number, planned in enumerate(rows.values()):
+        if time.monotonic() - said > PATIENCE:
+            said = time.monotonic()
+            print(f"finding widths for budgets: {number} of {len(rows)} networks", file=sys.stderr, flush=True)
         cfg = compose_run(planned.overrides).cfg
         if any(value is not None for value in (cfg.model.get("match") or {}).values()):
             try:
                 build.meta_model(cfg)
             except UsageError as error:
                 raise UsageError(f"Row '{planned.label}': {error}") from error
+
+
+def check_data(runs: Sequence[Planned]) -> None:
+    """Raise `UsageError` where none of the runs would find its test set here: a wrong root, as a rule."""
+    from dehaze_bench import build
+
+    groups = ("dataset", "testset", "recipe", "paths")
+    places = {tuple(t for t in run.overrides if t.lstrip("+~").startswith(groups)): run for run in runs}
+    first: UsageError | None = None
+    for planned in places.values():
+        try:
+            build.testset(compose_run(planned.overrides).cfg)
+            return
+        except UsageError as error:
+            first = first or error
+    if first is not None:
+        raise first
 
 
 def check(name: str, overrides: Sequence[str] = ()) -> str:

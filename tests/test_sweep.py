@@ -67,6 +67,20 @@ def test_a_budget_that_no_width_meets_is_named_before_the_first_run(
     assert not (tmp_path / "runs").exists()
 
 
+def test_data_that_no_row_finds_are_named_before_the_first_run(
+    experiment: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    nowhere = f"testset.hazy={tmp_path}/nowhere"
+    assert cli.run(["sweep", str(experiment), nowhere]) == 2
+    assert f"{tmp_path}/nowhere" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+    # Where some rows find theirs, the others fail one by one.
+    experiment.write_text(experiment.read_text().replace("optimizer.lr=1e30", f'"{nowhere}"'))
+    assert cli.run(["sweep", str(experiment)]) == 1
+    said = capsys.readouterr().err
+    assert "3 done, 1 failed" in said and "failed: crash, seed 0" in said
+
+
 def test_a_dry_run_writes_nothing(experiment: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     before = sorted(tmp_path.rglob("*"))
     assert cli.run(["sweep", str(experiment), "--dry-run"]) == 0
