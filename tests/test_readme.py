@@ -40,7 +40,17 @@ def test_there_are_ten_one_liners() -> None:
     assert section.count("\ndehaze-bench ") == 10
 
 
-@pytest.mark.parametrize("command", commands("dehaze-bench") + commands("torchrun"))
+def composed_commands() -> list[object]:
+    """All commands; those of the README are checked each time, but for plans of hundreds of runs, the others slowly."""
+    front = [line.split("   #")[0].strip() for block in blocks("bash", TEXT) for line in block.splitlines()]
+    found = commands("dehaze-bench") + commands("torchrun")
+    quick = [line in front and "scan_directions" not in line for line in found]
+    return [
+        line if soon else pytest.param(line, marks=pytest.mark.slow) for line, soon in zip(found, quick, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("command", composed_commands())
 def test_commands_can_be_composed(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     verb, *words = shlex.split(command.partition("-m dehaze_bench")[2] or command.partition(" ")[2])
