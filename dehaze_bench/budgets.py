@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -22,7 +21,7 @@ from torch import nn
 
 from dehaze_bench.counting import count_macs, count_params
 from dehaze_bench.errors import UsageError, nearest
-from dehaze_bench.registry import PACKAGE
+from dehaze_bench.registry import PACKAGE, cache_dir
 from dehaze_bench.results.files import write_text_atomic
 
 TOLERANCE = 0.02
@@ -95,7 +94,7 @@ def _solve(make: Callable[[float], nn.Module], match: Mapping[str, Any]) -> floa
 
 
 def _folder() -> Path:
-    return Path(os.environ.get("DEHAZE_BENCH_CACHE") or "~/.cache/dehaze_bench").expanduser() / "widths"
+    return cache_dir() / "widths"
 
 
 def _read(path: Path) -> float | None:

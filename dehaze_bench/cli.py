@@ -129,7 +129,6 @@ def sweep(argv: Arguments) -> int:
         sweeps.check_columns(plan)
         if not launcher:  # other machines may see other data
             sweeps.check_data(wanted)
-        sweeps.check_budgets(wanted)
         ready = [p for p in wanted if p.state != "waiting"]
         statuses = launch([p.label for p in ready], [p.overrides for p in ready], launcher) if ready else []
         plan = sweeps.plan(name, overrides)

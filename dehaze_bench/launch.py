@@ -32,6 +32,8 @@ from dehaze_bench.row import Status
 ATTEMPTS = 3
 # How long a row whose worker died may take to save and let go of its run directory.
 RELEASE_S = 90.0
+# How long rows are checked without a word.
+PATIENCE = 10.0
 
 
 def split_launcher(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -52,7 +54,13 @@ def label_rows(overrides: Sequence[str], rows: Sequence[Sequence[str]]) -> list[
 
 def launch(labels: Sequence[str], rows: Sequence[Sequence[str]], launcher: Sequence[str] = ()) -> list[Status]:
     """Run every row and return its status, in order; raises `UsageError` before any if one cannot be composed."""
-    composed = [_checked(label, overrides) for label, overrides in zip(labels, rows, strict=True)]
+    composed: list[Composed] = []
+    said = time.monotonic()
+    for label, overrides in zip(labels, rows, strict=True):
+        if time.monotonic() - said > PATIENCE:  # widths for budgets take seconds where they are not known yet
+            said = time.monotonic()
+            print(f"checked {len(composed)} of {len(rows)} rows", file=sys.stderr, flush=True)
+        composed.append(_checked(label, overrides))
     plugin = _plugin(launcher, Path(composed[0].cfg.paths.runs))
     row.stopped.clear()
     if submission.is_submitit(plugin):
@@ -73,6 +81,10 @@ def _checked(label: str, overrides: Sequence[str]) -> Composed:
     try:
         composed = compose_run(overrides)
         config.check(composed.cfg)
+        if any(value is not None for value in (composed.cfg.model.get("match") or {}).values()):
+            from dehaze_bench import build  # torch, which nothing else here needs
+
+            build.meta_model(composed.cfg)  # a budget that no width meets; the answer is kept for the row
     except UsageError as error:
         raise UsageError(f"Row '{label}': {error}") from error
     return composed

@@ -159,7 +159,8 @@ def publish_table(table: Table, plan: sweep.Plan, destination: Destination) -> S
     sink.finish({"footer": list(table.footer)})
     if not sink.problem:
         _drop_older(folder, run_id)
-    note = "saved view: {url}".format(**sink.view) if sink.view.get("url") else ""
+    view = sink.view.get("url")
+    note = f"saved view: {view}" if view else ""
     if destination.mode == "online" and sink.reached and not note:
         note = f"no saved view of its runs: {sink.view.get('why') or 'no answer in time'}"
     return Sent(f"table {table.name}", sink.url, sink.problem, sink.reached, note)

@@ -21,6 +21,11 @@ def experiment_dirs() -> list[Path]:
     return _dirs("experiments", "demo.yaml")
 
 
+def cache_dir(own: str | None = None) -> Path:
+    """Return the folder of what can be made again: `own`, else $DEHAZE_BENCH_CACHE, else ~/.cache/dehaze_bench."""
+    return Path(own or os.environ.get("DEHAZE_BENCH_CACHE") or "~/.cache/dehaze_bench").expanduser()
+
+
 def find_references() -> list[Path]:
     """Return the files of published numbers, by name; the user's own stand before ours."""
     found: dict[str, Path] = {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +22,6 @@ from dehaze_bench.results.selection import View
 from dehaze_bench.results.store import Store
 from dehaze_bench.results.tables import AS_WRITTEN, build_table
 from dehaze_bench.track.sink import Mode
-
-PATIENCE = 10.0  # seconds without a word
 
 
 @dataclass(frozen=True)
@@ -102,27 +99,6 @@ def check_columns(plan: Plan) -> None:
         missing = [column for column in missing if column not in known]
     if missing:
         raise UsageError(f"{plan.experiment.path}: no run measures column '{missing[0]}'. {nearest(missing[0], known)}")
-
-
-def check_budgets(runs: Sequence[Planned]) -> None:
-    """Solve the width of every network that has a budget; raises `UsageError` for one that no width meets.
-
-    The answers are kept for the runs; new ones take seconds each, so that lines say how far it is.
-    """
-    from dehaze_bench import build
-
-    rows = {planned.job.row: planned for planned in runs if any("model.match" in text for text in planned.overrides)}
-    said = time.monotonic()
-    for number, planned in enumerate(rows.values()):
-        if time.monotonic() - said > PATIENCE:
-            said = time.monotonic()
-            print(f"finding widths for budgets: {number} of {len(rows)} networks", file=sys.stderr, flush=True)
-        cfg = compose_run(planned.overrides).cfg
-        if any(value is not None for value in (cfg.model.get("match") or {}).values()):
-            try:
-                build.meta_model(cfg)
-            except UsageError as error:
-                raise UsageError(f"Row '{planned.label}': {error}") from error
 
 
 def check_data(runs: Sequence[Planned]) -> None:

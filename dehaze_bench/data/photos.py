@@ -19,7 +19,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-import os
 import shutil
 import tempfile
 from dataclasses import astuple, dataclass
@@ -28,6 +27,7 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 
+from dehaze_bench import registry
 from dehaze_bench.data.haze import add_haze, transmit
 from dehaze_bench.data.pairs import TestPair, decoder, read_image, to_tensor, write_image
 from dehaze_bench.errors import UsageError
@@ -80,7 +80,7 @@ class Photos:
     name = "photos"
 
     def __init__(self, cache_dir: str | None = None) -> None:
-        parent = Path(cache_dir or os.environ.get("DEHAZE_BENCH_CACHE") or "~/.cache/dehaze_bench").expanduser()
+        parent = registry.cache_dir(cache_dir)
         self.folder = parent / f"photos-v{VERSION}"
         manifest = _read_manifest(self.folder)
         if manifest is None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from dehaze_bench.arguments import Arguments, flag, integer, option
 from dehaze_bench.errors import UsageError, nearest
-from dehaze_bench.registry import find_choice, list_choices
+from dehaze_bench.registry import cache_dir, find_choice, list_choices
 
 if TYPE_CHECKING:
     from dehaze_bench.data.inspection_packed import Copy
@@ -170,9 +170,8 @@ def _at_least(text: str | None, name: str, least: int, default: int) -> int:
 
 def _memory_path(root: str) -> Path:
     """Return where it is remembered what was looked at under a root."""
-    parent = Path(os.environ.get("DEHAZE_BENCH_CACHE") or "~/.cache/dehaze_bench").expanduser()
     name = hashlib.sha256(os.fsencode(Path(root).expanduser().absolute())).hexdigest()[:16]
-    return parent / "inspection" / f"{name}.jsonl"
+    return cache_dir() / "inspection" / f"{name}.jsonl"
 
 
 @contextmanager
